@@ -1,0 +1,119 @@
+package events
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ErrMalformed is wrapped by every error of Decode: the commit's body is not
+// one that this version can read.
+var ErrMalformed = errors.New("malformed commit")
+
+// ErrTooLarge is wrapped by Encode's error for a body over MaxCommit.
+var ErrTooLarge = errors.New("commit too large")
+
+// Encode is the body of a commit: {"at":…,"events":[{"type":…,…},…]}. The error
+// wraps ErrTooLarge for a body over MaxCommit.
+func Encode(at time.Time, evs []Event) ([]byte, error) {
+	b := make([]byte, 0, 512)
+	b = append(b, `{"at":"`...)
+	b = at.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","events":[`...)
+	for i, e := range evs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		fields, err := json.Marshal(e)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s: %w", e.Type(), err)
+		}
+		b = append(b, `{"type":"`...)
+		b = append(b, e.Type()...)
+		b = append(b, `",`...)
+		b = append(b, fields[1:]...)
+	}
+	b = append(b, `]}`...)
+	if len(b) > MaxCommit {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(b), MaxCommit)
+	}
+	return b, nil
+}
+
+// Decode reads what Encode wrote, by this or an earlier version: unknown fields
+// are passed over, an unknown event type is an error. Errors wrap ErrMalformed.
+func Decode(body []byte) (at time.Time, evs []Event, err error) {
+	var c struct {
+		At     time.Time         `json:"at"`
+		Events []json.RawMessage `json:"events"`
+	}
+	if err := json.Unmarshal(body, &c); err != nil {
+		return at, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if c.At.IsZero() || len(c.Events) == 0 {
+		return at, nil, fmt.Errorf("%w: no time or no event", ErrMalformed)
+	}
+	evs = make([]Event, len(c.Events))
+	for i, raw := range c.Events {
+		if evs[i], err = decodeEvent(raw); err != nil {
+			return at, nil, fmt.Errorf("%w: event %d: %w", ErrMalformed, i, err)
+		}
+	}
+	return c.At.UTC(), evs, nil
+}
+
+func decodeEvent(raw []byte) (Event, error) {
+	var head struct {
+		Type string `json:"type"`
+	}
+	if err := json.Unmarshal(raw, &head); err != nil {
+		return nil, err
+	}
+	switch head.Type {
+	case Requested{}.Type():
+		return decodeAs[Requested](raw)
+	case Dispatching{}.Type():
+		return decodeAs[Dispatching](raw)
+	case Dispatched{}.Type():
+		return decodeAs[Dispatched](raw)
+	case Delivered{}.Type():
+		return decodeAs[Delivered](raw)
+	case OutputSucceeded{}.Type():
+		return decodeAs[OutputSucceeded](raw)
+	case OutputFailed{}.Type():
+		return decodeAs[OutputFailed](raw)
+	case Completed{}.Type():
+		return decodeAs[Completed](raw)
+	}
+	return nil, fmt.Errorf("unknown type %q", Cut(head.Type, 64))
+}
+
+func decodeAs[E Event](raw []byte) (Event, error) {
+	var e E
+	err := json.Unmarshal(raw, &e)
+	return e, err
+}
+
+// Types is the value of a commit's types header: the event types in order.
+func Types(evs []Event) string {
+	names := make([]string, len(evs))
+	for i, e := range evs {
+		names[i] = e.Type()
+	}
+	return strings.Join(names, ",")
+}
+
+// Digest names a body by its content: 32 hex characters of its SHA-256. It
+// tells a delivery that came twice from a new one, and a repeated request from
+// another.
+func Digest(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:16])
+}
+
+// Now is the present as commits record it: UTC, whole microseconds.
+func Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

@@ -1,0 +1,60 @@
+package events
+
+import "time"
+
+// The limits fit together: the largest legal request, with every output at its
+// limit and the worst JSON escaping, still completes in one commit (a test in
+// this package builds it).
+const (
+	MaxCount    = 20        // outputs of one generation
+	MaxRequest  = 32 << 10  // bytes of a request as encoded
+	MaxNote     = 1 << 10   // bytes of one output's metadata, and of one error's message, as encoded
+	MaxRaw      = 16 << 10  // bytes of a raw delivery kept in the log; a longer one goes to the bucket
+	MaxCommit   = 256 << 10 // bytes of a commit's body
+	MaxURL      = 4 << 10   // bytes of an output's URL
+	MaxTries    = 8         // tries of one slot that the log can hold; the orchestrator's own limit is lower
+	MaxSeen     = 96        // different deliveries kept for one generation
+	MaxLabels   = 8         // labels of one generation
+	MaxLabelKey = 32        // bytes of a label's key, [a-z0-9_.-]
+	MaxLabel    = 128       // bytes of a label's value
+
+	MinDeadline = time.Second
+	MaxDeadline = 24 * time.Hour
+)
+
+// CutMark ends a text that was cut to its limit; the whole is in the raw delivery.
+const CutMark = "…[cut]"
+
+// Cut returns s in at most limit bytes as JSON encodes it, with CutMark at the end if
+// anything was left out. It never cuts inside a character.
+func Cut(s string, limit int) string {
+	if encodedLen(s) <= limit {
+		return s
+	}
+	room := limit - encodedLen(CutMark)
+	for i, r := range s {
+		n := encodedLen(string(r))
+		if n > room {
+			return s[:i] + CutMark
+		}
+		room -= n
+	}
+	return s + CutMark
+}
+
+// encodedLen is the length of s inside the quotes of encoding/json's output
+// (HTML characters escaped, as Marshal does it).
+func encodedLen(s string) int {
+	n := 0
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\' || r == '\n' || r == '\r' || r == '\t' || r == '\b' || r == '\f':
+			n += 2
+		case r < 0x20 || r == '<' || r == '>' || r == '&' || r == '\u2028' || r == '\u2029' || r == '\ufffd':
+			n += 6
+		default:
+			n += len(string(r))
+		}
+	}
+	return n
+}
