@@ -1,0 +1,218 @@
+// Package natsd runs the embedded NATS server: JetStream on a directory, in this
+// process, with no listener unless one is asked for. Only cmd and tests import
+// it, so that clients of the other packages do not link a server.
+//
+// # Durability
+//
+// The server acknowledges an append only once it is on disk (SyncAlways); its
+// own default would lose minutes in a power cut. Its storage limit is kept below
+// the free disk, because a full disk wedges a stream until the process restarts,
+// while a limit refuses the next append at once and loses nothing.
+//
+// # One process
+//
+// JetStream takes no lock on its directory, so [Lock] does, with the process ID
+// in it for the next one to name.
+//
+// # Users
+//
+// The in-process connection may do everything. A listener has two users: admin,
+// who may too, and requester, who may publish to genstream.> and read replies
+// under _INBOX.>, and nothing else. The in-process connection has an inbox prefix
+// of its own, so that a requester cannot read replies that are not for him.
+package natsd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
+
+	"github.com/genstream/genstream/events/stream"
+)
+
+// Config says where the server keeps its data and who may reach it.
+type Config struct {
+	Dir       string       // of JetStream's store; created if missing
+	Listen    string       // host:port for clients; empty: none but this process
+	Admin     string       // password of user admin; needed with Listen
+	Requester string       // password of user requester; needed with Listen
+	MaxStore  int64        // bytes; 0 = below the free disk, see Reserve
+	Log       *slog.Logger // warnings and errors of the server; nil: none
+}
+
+// Reserve is how much of the disk the store leaves free when MaxStore is not
+// given: a twentieth, and at least 256 MiB.
+const Reserve = 256 << 20
+
+// Server is the running server.
+type Server struct {
+	server *server.Server
+	conn   *nats.Conn
+}
+
+// Start runs the server and connects to it in-process. It returns when JetStream
+// has recovered its store.
+func Start(cfg Config) (*Server, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("start NATS: %w", err)
+	}
+	opts, err := options(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("start NATS: %w", err)
+	}
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return nil, fmt.Errorf("start NATS: %w", err)
+	}
+	if cfg.Log != nil {
+		s.SetLoggerV2(logger{cfg.Log.With("part", "nats")}, false, false, false)
+	}
+	s.Start()
+	if !s.ReadyForConnections(5 * time.Minute) { // recovery of a large store happens in here
+		s.Shutdown()
+		return nil, errors.New("start NATS: not ready after 5 minutes")
+	}
+	conn, err := nats.Connect("",
+		nats.InProcessServer(s), nats.Name("genstream"),
+		nats.UserInfo("admin", opts.Users[0].Password),
+		nats.CustomInboxPrefix(stream.OwnInbox),
+		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	if err != nil {
+		s.Shutdown()
+		return nil, fmt.Errorf("connect to own NATS: %w", err)
+	}
+	return &Server{server: s, conn: conn}, nil
+}
+
+func options(cfg Config) (*server.Options, error) {
+	opts := &server.Options{
+		ServerName: "genstream",
+		JetStream:  true, StoreDir: cfg.Dir,
+		SyncAlways:         true,
+		JetStreamMaxMemory: 64 << 20,
+		JetStreamMaxStore:  cfg.MaxStore,
+		MaxPayload:         1 << 20,
+		NoSigs:             true, DisableJetStreamBanner: true, NoLog: cfg.Log == nil,
+	}
+	if opts.JetStreamMaxStore == 0 {
+		limit, err := storeLimit(cfg.Dir)
+		if err != nil {
+			return nil, err
+		}
+		opts.JetStreamMaxStore = limit
+	}
+	admin := cfg.Admin
+	if cfg.Listen == "" {
+		opts.DontListen = true
+		admin = "in-process"
+	} else {
+		if cfg.Admin == "" || cfg.Requester == "" {
+			return nil, errors.New("a listener needs a password for each of its two users")
+		}
+		host, port, err := net.SplitHostPort(cfg.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
+		}
+		opts.Host = host
+		if opts.Port, err = strconv.Atoi(port); err != nil {
+			return nil, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
+		}
+		if opts.Port == 0 {
+			opts.Port = server.RANDOM_PORT
+		}
+		opts.Users = append(opts.Users, nil, &server.User{
+			Username: "requester", Password: cfg.Requester,
+			Permissions: &server.Permissions{
+				Publish:   &server.SubjectPermission{Allow: []string{"genstream.>"}},
+				Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
+			},
+		})
+	}
+	if len(opts.Users) == 0 {
+		opts.Users = append(opts.Users, nil)
+	}
+	opts.Users[0] = &server.User{Username: "admin", Password: admin}
+	return opts, nil
+}
+
+// storeLimit is what the store holds already plus what is free, less the reserve.
+func storeLimit(dir string) (int64, error) {
+	free, total, err := Free(dir)
+	if err != nil {
+		return 0, err
+	}
+	var used int64
+	err = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if info, err := d.Info(); err == nil {
+			used += info.Size()
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("measure store: %w", err)
+	}
+	return max(used+free-max(total/20, Reserve), 1), nil
+}
+
+// Free is the free and the total space of the file system that dir is on, in bytes.
+func Free(dir string) (free, total int64, err error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, 0, fmt.Errorf("read free space of %s: %w", dir, err)
+	}
+	return int64(fs.Bavail) * fs.Bsize, int64(fs.Blocks) * fs.Bsize, nil
+}
+
+// Conn is the in-process connection. It is closed by Close.
+func (s *Server) Conn() *nats.Conn { return s.conn }
+
+// URL is where clients reach the listener, empty without one.
+func (s *Server) URL() string {
+	if s.server.Addr() == nil {
+		return ""
+	}
+	return s.server.ClientURL()
+}
+
+// Connect opens another in-process connection, for parts that have to be apart.
+func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
+	return nats.Connect("", append(opts, nats.InProcessServer(s.server))...)
+}
+
+// Healthy reports why JetStream can no longer be trusted with an append, or nil.
+func (s *Server) Healthy(context.Context) error {
+	if !s.server.JetStreamEnabled() {
+		return errors.New("JetStream is not enabled: its store failed, see the log, then restart")
+	}
+	return nil
+}
+
+// Close shuts the server down cleanly and waits for it. Connections end first.
+func (s *Server) Close() {
+	s.conn.Close()
+	s.server.Shutdown()
+	s.server.WaitForShutdown()
+}
+
+// logger passes the server's warnings and errors on; its notices are its own affair.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Noticef(string, ...any)         {}
+func (l logger) Debugf(string, ...any)          {}
+func (l logger) Tracef(string, ...any)          {}
+func (l logger) Warnf(format string, v ...any)  { l.log.Warn(fmt.Sprintf(format, v...)) }
+func (l logger) Errorf(format string, v ...any) { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l logger) Fatalf(format string, v ...any) { l.log.Error(fmt.Sprintf(format, v...)) }

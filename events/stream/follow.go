@@ -1,0 +1,145 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/genstream/genstream/events"
+)
+
+// batchMax bounds what one call of a follower's handle is given.
+const batchMax = 512
+
+// Follow calls handle with every durable commit whose sequence is above after,
+// in stream order, in batches of whatever has arrived (1 to 512, never waiting
+// to fill one). It blocks until ctx ends, and then returns nil, or until handle
+// fails, and then returns that error.
+func (l *Log) Follow(ctx context.Context, after uint64, handle func([]Entry) error) error {
+	return l.follow(ctx, after, pattern, handle)
+}
+
+// Watch is Follow for the commits of one generation.
+func (l *Log) Watch(ctx context.Context, id events.ID, after uint64, handle func([]Entry) error) error {
+	return l.follow(ctx, after, Subject(id), handle)
+}
+
+// Scan is Follow up to and including a sequence; then it returns nil. It is how
+// a rebuild and a verification read the log.
+func (l *Log) Scan(ctx context.Context, after, upto uint64, handle func([]Entry) error) error {
+	if upto <= after {
+		return nil
+	}
+	// The message at upto may be missing only if the log is damaged; a scan that
+	// waited for it would never end, so a missing one ends it with an error.
+	if _, err := l.at(ctx, upto, false); err != nil {
+		return fmt.Errorf("scan log to %d: %w", upto, err)
+	}
+	err := l.follow(ctx, after, pattern, func(batch []Entry) error {
+		n := len(batch)
+		for n > 0 && batch[n-1].Sequence > upto {
+			n--
+		}
+		if n > 0 {
+			if err := handle(batch[:n]); err != nil {
+				return err
+			}
+		}
+		if n < len(batch) || batch[n-1].Sequence == upto {
+			return errScanned
+		}
+		return nil
+	})
+	if err == nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, errScanned) {
+		return nil
+	}
+	return err
+}
+
+var errScanned = errors.New("scanned")
+
+func (l *Log) follow(ctx context.Context, after uint64, filter string, handle func([]Entry) error) error {
+	c, err := l.consumer(ctx, after, filter)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("follow log from %d: %w", after, err)
+	}
+	arrived := make(chan jetstream.Msg, batchMax)
+	consuming, err := c.Consume(func(m jetstream.Msg) {
+		select {
+		case arrived <- m:
+		case <-ctx.Done():
+		}
+	}, jetstream.PullMaxMessages(2*batchMax))
+	if err != nil {
+		return fmt.Errorf("follow log from %d: %w", after, err)
+	}
+	defer func() {
+		consuming.Stop()
+		<-consuming.Closed()
+	}()
+	batch := make([]Entry, 0, batchMax)
+	for {
+		batch = batch[:0]
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-arrived:
+			batch = append(batch, l.received(m))
+		}
+		for more := true; more && len(batch) < batchMax; {
+			select {
+			case m := <-arrived:
+				batch = append(batch, l.received(m))
+			default:
+				more = false
+			}
+		}
+		last := batch[len(batch)-1].Sequence
+		if err := l.Await(ctx, last); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("follow log: %w", err)
+		}
+		if err := handle(batch); err != nil {
+			return err
+		}
+	}
+}
+
+// consumer makes an ordered consumer: ephemeral, in memory, restarted by the
+// client after a gap. It waits out a log that is not available yet.
+func (l *Log) consumer(ctx context.Context, after uint64, filter string) (jetstream.Consumer, error) {
+	for try := 0; ; try++ {
+		c, err := l.js.OrderedConsumer(ctx, Name, jetstream.OrderedConsumerConfig{
+			FilterSubjects: []string{filter},
+			DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
+			OptStartSeq:    after + 1,
+		})
+		if err == nil || ctx.Err() != nil || try == 8 {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(backoff(try)):
+		}
+	}
+}
+
+func (l *Log) received(m jetstream.Msg) Entry {
+	meta, err := m.Metadata()
+	if err != nil { // only a message that no consumer delivered has none
+		panic(fmt.Sprintf("stream: message without metadata: %v", err))
+	}
+	return entryOf(m.Subject(), meta.Sequence.Stream, meta.Timestamp.UTC(), m.Headers(), m.Data())
+}

@@ -1,0 +1,167 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/genstream/genstream/events"
+)
+
+// Config says how the log is opened.
+type Config struct {
+	Replicas int  // of the streams when they are created; 0 = 1
+	Create   bool // create what is missing; false: a missing stream is ErrMissing
+}
+
+// Log is the open log. Its methods may be called concurrently.
+type Log struct {
+	nc          *nats.Conn
+	js          jetstream.JetStream
+	stream      jetstream.Stream
+	single      bool   // one replica: direct gets are the leader's
+	fingerprint string // identity of this very stream
+	durable     atomic.Uint64
+}
+
+// Open finds the streams on the connection's account, or creates them if cfg
+// says so. It changes nothing that exists: updating a stream rewrites its
+// metadata, which a power cut at that moment can destroy. Errors wrap ErrMissing
+// or ErrDrift.
+func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	l := &Log{nc: nc, js: js}
+	for _, want := range streams(max(cfg.Replicas, 1)) {
+		s, err := l.ensure(ctx, want, cfg.Create)
+		if err != nil {
+			return nil, fmt.Errorf("open log: %w", err)
+		}
+		if want.Name == Name {
+			l.stream = s
+		}
+	}
+	info := l.stream.CachedInfo()
+	l.single = info.Config.Replicas == 1
+	l.fingerprint = info.Config.Metadata[incarnation]
+	if l.fingerprint == "" {
+		l.fingerprint = strconv.FormatInt(info.Created.UnixNano(), 36)
+	}
+	l.raise(info.State.LastSeq)
+	return l, nil
+}
+
+// ensure looks a stream up first and creates it only if it is not there.
+func (l *Log) ensure(ctx context.Context, want jetstream.StreamConfig, create bool) (jetstream.Stream, error) {
+	s, err := l.js.Stream(ctx, want.Name)
+	switch {
+	case err == nil:
+		return s, drift(s.CachedInfo().Config, want)
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, fmt.Errorf("look up stream %s: %w", want.Name, err)
+	case !create:
+		return nil, fmt.Errorf("%w: %s: restore it from a backup, or start with a new data directory", ErrMissing, want.Name)
+	}
+	want.Metadata = map[string]string{incarnation: uuid.NewString()}
+	s, err = l.js.CreateStream(ctx, want)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was first
+		return l.ensure(ctx, want, false)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create stream %s: %w", want.Name, err)
+	}
+	return s, nil
+}
+
+// Fingerprint is the identity of this very stream. A stream that was deleted
+// and created again has another, whatever its name and sequences.
+func (l *Log) Fingerprint() string { return l.fingerprint }
+
+// Durable is the durable sequence: every commit up to it is on disk, and what
+// lies above it may be handed out again, as another commit, after a power cut.
+func (l *Log) Durable() uint64 { return l.durable.Load() }
+
+// Await returns once every commit up to the sequence is on disk. Whatever leaves
+// the process (an answer, a reply, a provider call, a row) calls it first, with
+// the sequence that it rests on. The node syncs before it acknowledges, and a
+// cluster acknowledges what a majority has synced, so today there is nothing to
+// wait for but an append of another process that this one has not read yet.
+func (l *Log) Await(ctx context.Context, sequence uint64) error {
+	if sequence <= l.Durable() {
+		return nil
+	}
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("await sequence %d: %w: %w", sequence, ErrUnavailable, err)
+	}
+	l.raise(info.State.LastSeq)
+	if sequence > l.Durable() {
+		return fmt.Errorf("await sequence %d: the log ends at %d: %w", sequence, l.Durable(), ErrNotFound)
+	}
+	return nil
+}
+
+// Refresh reads the end of the log from the stream and returns the durable sequence.
+func (l *Log) Refresh(ctx context.Context) (uint64, error) {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read end of log: %w: %w", ErrUnavailable, err)
+	}
+	l.raise(info.State.LastSeq)
+	return l.Durable(), nil
+}
+
+// raise notes that the log is durable up to the sequence.
+func (l *Log) raise(sequence uint64) {
+	for {
+		now := l.durable.Load()
+		if sequence <= now || l.durable.CompareAndSwap(now, sequence) {
+			return
+		}
+	}
+}
+
+// Size is how many commits the log holds, and their bytes on disk.
+func (l *Log) Size(ctx context.Context) (commits, bytes uint64, err error) {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("read size of log: %w: %w", ErrUnavailable, err)
+	}
+	return info.State.Msgs, info.State.Bytes, nil
+}
+
+// Park keeps a message that could not be processed, with the reason, for a
+// person to look at and retry. kind is "commit" or "submit".
+func (l *Log) Park(ctx context.Context, kind string, from string, sequence uint64, reason string, body []byte) error {
+	m := nats.NewMsg(parkedSubject + kind)
+	m.Header.Set(headerReason, events.Cut(reason, events.MaxNote))
+	m.Header.Set(headerFrom, from+" "+strconv.FormatUint(sequence, 10))
+	m.Data = body
+	// A redelivery parks the same message: once within the duplicate window is enough.
+	_, err := l.js.PublishMsg(ctx, m, jetstream.WithMsgID(from+"/"+strconv.FormatUint(sequence, 10)))
+	if err != nil {
+		return fmt.Errorf("park %s %d: %w", from, sequence, err)
+	}
+	return nil
+}
+
+// ParkedCount is how many messages are parked.
+func (l *Log) ParkedCount(ctx context.Context) (uint64, error) {
+	s, err := l.js.Stream(ctx, Parked)
+	if err != nil {
+		return 0, fmt.Errorf("read parked: %w", err)
+	}
+	return s.CachedInfo().State.Msgs, nil
+}
+
+// requestTimeout bounds one exchange with the stream; callers retry within their own time.
+const requestTimeout = 5 * time.Second

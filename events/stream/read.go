@@ -1,0 +1,180 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/genstream/genstream/events"
+)
+
+// Load folds the commits of one generation, for a decision: it reads from the
+// stream's leader. The error wraps ErrNotFound if there are none,
+// events.ErrMalformed if one cannot be decoded.
+func (l *Log) Load(ctx context.Context, id events.ID) (events.Generation, Head, error) {
+	return l.load(ctx, id, true)
+}
+
+// Peek is Load for readers: on a cluster it may be answered by a replica that
+// lags behind.
+func (l *Log) Peek(ctx context.Context, id events.ID) (events.Generation, Head, error) {
+	g, head, err := l.load(ctx, id, false)
+	if err != nil {
+		return g, head, err
+	}
+	return g, head, l.Await(ctx, head.Sequence) // a reader is shown only what is on disk
+}
+
+func (l *Log) load(ctx context.Context, id events.ID, leader bool) (events.Generation, Head, error) {
+	e, err := l.last(ctx, id, leader)
+	if err != nil {
+		return events.Generation{}, Head{}, fmt.Errorf("load generation=%s: %w", id, err)
+	}
+	head := e.Head()
+	c, err := e.Decode()
+	if err != nil {
+		return events.Generation{}, head, fmt.Errorf("load generation=%s: %w", id, err)
+	}
+	if done, ok := c.Events[len(c.Events)-1].(events.Completed); ok {
+		g := done.Generation // the whole record: one read is enough
+		g.At = c.At
+		return g, head, nil
+	}
+	commits := []events.Commit{c}
+	for c.Prev != 0 {
+		if e, err = l.at(ctx, c.Prev, leader); err == nil {
+			c, err = e.Decode()
+		}
+		if err != nil {
+			return events.Generation{}, head, fmt.Errorf("load generation=%s: %w", id, err)
+		}
+		commits = append(commits, c)
+	}
+	var g events.Generation
+	for _, c := range slices.Backward(commits) {
+		g = events.Fold(g, c)
+	}
+	return g, head, nil
+}
+
+// Head reads the end of one generation's commits from the leader. The error
+// wraps ErrNotFound if there are none.
+func (l *Log) Head(ctx context.Context, id events.ID) (Head, error) {
+	e, err := l.last(ctx, id, true)
+	if err != nil {
+		return Head{}, fmt.Errorf("read head of generation=%s: %w", id, err)
+	}
+	return e.Head(), nil
+}
+
+// History is every commit of one generation, oldest first. The error wraps
+// ErrNotFound if there are none.
+func (l *Log) History(ctx context.Context, id events.ID) ([]Entry, error) {
+	e, err := l.last(ctx, id, false)
+	if err != nil {
+		return nil, fmt.Errorf("read generation=%s: %w", id, err)
+	}
+	if err := l.Await(ctx, e.Sequence); err != nil {
+		return nil, err
+	}
+	all := []Entry{e}
+	for e.Prev != 0 {
+		if e, err = l.at(ctx, e.Prev, false); err != nil {
+			return nil, fmt.Errorf("read generation=%s: %w", id, err)
+		}
+		all = append(all, e)
+	}
+	slices.Reverse(all)
+	return all, nil
+}
+
+// At is the entry at a stream sequence. The error wraps ErrNotFound if there is none.
+func (l *Log) At(ctx context.Context, sequence uint64) (Entry, error) {
+	return l.at(ctx, sequence, false)
+}
+
+func (l *Log) last(ctx context.Context, id events.ID, leader bool) (Entry, error) {
+	if leader && !l.single {
+		return l.askLeader(ctx, map[string]any{"last_by_subj": Subject(id)})
+	}
+	return l.askDirect(ctx, "$JS.API.DIRECT.GET."+Name+"."+Subject(id), nil)
+}
+
+func (l *Log) at(ctx context.Context, sequence uint64, leader bool) (Entry, error) {
+	if leader && !l.single {
+		return l.askLeader(ctx, map[string]any{"seq": sequence})
+	}
+	return l.askDirect(ctx, "$JS.API.DIRECT.GET."+Name, []byte(`{"seq":`+strconv.FormatUint(sequence, 10)+`}`))
+}
+
+// askDirect is a direct get (ADR-31): raw message, its place in headers, no JSON.
+func (l *Log) askDirect(ctx context.Context, subject string, request []byte) (Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	m, err := l.nc.RequestWithContext(ctx, subject, request)
+	if err != nil {
+		return Entry{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	switch code := m.Header.Get("Status"); code {
+	case "":
+	case "404":
+		return Entry{}, ErrNotFound
+	default:
+		return Entry{}, fmt.Errorf("%w: direct get: %s %s", ErrUnavailable, code, m.Header.Get("Description"))
+	}
+	seq, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
+	if err != nil {
+		return Entry{}, fmt.Errorf("direct get: no sequence: %w", err)
+	}
+	stored, _ := time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer))
+	return entryOf(m.Header.Get(jetstream.SubjectHeader), seq, stored, m.Header, m.Data), nil
+}
+
+// askLeader is a get that only the stream's leader answers.
+func (l *Log) askLeader(ctx context.Context, request map[string]any) (Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	body, err := json.Marshal(request)
+	if err != nil {
+		return Entry{}, err
+	}
+	m, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+Name, body)
+	if err != nil {
+		return Entry{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *struct {
+			Subject string    `json:"subject"`
+			Seq     uint64    `json:"seq"`
+			Header  []byte    `json:"hdrs"`
+			Data    []byte    `json:"data"`
+			Time    time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return Entry{}, fmt.Errorf("get message: %w", err)
+	}
+	switch {
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return Entry{}, ErrNotFound
+	case answer.Error != nil:
+		return Entry{}, fmt.Errorf("%w: %w", ErrUnavailable, answer.Error)
+	case answer.Message == nil:
+		return Entry{}, errors.New("get message: empty answer")
+	}
+	var header nats.Header
+	if len(answer.Message.Header) > 0 {
+		if header, err = nats.DecodeHeadersMsg(answer.Message.Header); err != nil {
+			return Entry{}, fmt.Errorf("get message: %w", err)
+		}
+	}
+	return entryOf(answer.Message.Subject, answer.Message.Seq, answer.Message.Time, header, answer.Message.Data), nil
+}
