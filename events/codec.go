@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -20,6 +21,9 @@ var ErrTooLarge = errors.New("commit too large")
 // Encode is the body of a commit: {"at":…,"events":[{"type":…,…},…]}. The error
 // wraps ErrTooLarge for a body over MaxCommit.
 func Encode(at time.Time, evs []Event) ([]byte, error) {
+	var fields bytes.Buffer
+	enc := json.NewEncoder(&fields)
+	enc.SetEscapeHTML(false) // a prompt full of < would grow sixfold
 	b := make([]byte, 0, 512)
 	b = append(b, `{"at":"`...)
 	b = at.UTC().AppendFormat(b, time.RFC3339Nano)
@@ -28,14 +32,14 @@ func Encode(at time.Time, evs []Event) ([]byte, error) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		fields, err := json.Marshal(e)
-		if err != nil {
+		fields.Reset()
+		if err := enc.Encode(e); err != nil {
 			return nil, fmt.Errorf("encode %s: %w", e.Type(), err)
 		}
 		b = append(b, `{"type":"`...)
 		b = append(b, e.Type()...)
 		b = append(b, `",`...)
-		b = append(b, fields[1:]...)
+		b = append(b, bytes.TrimSpace(fields.Bytes())[1:]...)
 	}
 	b = append(b, `]}`...)
 	if len(b) > MaxCommit {

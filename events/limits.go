@@ -42,15 +42,15 @@ func Cut(s string, limit int) string {
 	return s + CutMark
 }
 
-// encodedLen is the length of s inside the quotes of encoding/json's output
-// (HTML characters escaped, as Marshal does it).
+// encodedLen is the length of s inside the quotes of encoding/json's output,
+// without the escaping for HTML.
 func encodedLen(s string) int {
 	n := 0
 	for _, r := range s {
 		switch {
 		case r == '"' || r == '\\' || r == '\n' || r == '\r' || r == '\t' || r == '\b' || r == '\f':
 			n += 2
-		case r < 0x20 || r == '<' || r == '>' || r == '&' || r == '\u2028' || r == '\u2029' || r == '\ufffd':
+		case r < 0x20 || r == '\u2028' || r == '\u2029' || r == '\ufffd':
 			n += 6
 		default:
 			n += len(string(r))

@@ -154,6 +154,21 @@ func (l *Log) Park(ctx context.Context, kind string, from string, sequence uint6
 	return nil
 }
 
+// Announce publishes that a generation is completed, once its completing commit
+// is on disk. Nobody keeps the message: it reaches whoever listens, at most once.
+func (l *Log) Announce(ctx context.Context, id events.ID, sequence uint64) error {
+	if err := l.Await(ctx, sequence); err != nil {
+		return fmt.Errorf("announce generation=%s: %w", id, err)
+	}
+	if err := l.nc.Publish(completedSubject+string(id), []byte(`{"id":"`+string(id)+`","position":`+strconv.FormatUint(sequence, 10)+`}`)); err != nil {
+		return fmt.Errorf("announce generation=%s: %w", id, err)
+	}
+	return nil
+}
+
+// Conn is the connection that the log is read and written over.
+func (l *Log) Conn() *nats.Conn { return l.nc }
+
 // ParkedCount is how many messages are parked.
 func (l *Log) ParkedCount(ctx context.Context) (uint64, error) {
 	s, err := l.js.Stream(ctx, Parked)

@@ -24,6 +24,8 @@ const (
 
 	// Inbox is the reply prefix of every client, OwnInbox that of genstream's own
 	// connections: a requester, who may read Inbox, cannot read what is not for him.
+	completedSubject = "genstream.completed." // + ID: a completion, told once to whoever listens
+
 	Inbox    = "_INBOX."
 	OwnInbox = "_GENBOX"
 

@@ -1,0 +1,269 @@
+package orchestrator
+
+import (
+	"errors"
+	"time"
+
+	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/stream"
+)
+
+// mail is what was new in an entry's mailbox.
+type mail struct {
+	arrived []stream.Entry
+	inbox   []outcome
+}
+
+// collect empties the mailbox. If nothing is new it gives the ownership up
+// instead, acknowledges what is done, and reports false.
+func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
+	e.mu.Lock()
+	if e.dirty && !e.gone {
+		m = mail{e.arrived, e.inbox}
+		e.arrived, e.inbox, e.dirty = nil, nil, false
+		e.mu.Unlock()
+		return m, true
+	}
+	e.active, e.dirty = false, false
+	var works []stream.Work
+	if e.running == 0 || e.gone {
+		// What these commits brought is done, or waits in the open table.
+		works, e.works = e.works, nil
+	}
+	inbox, placed := e.inbox, e.placed
+	e.inbox, e.placed = nil, false
+	e.mu.Unlock()
+	for _, w := range works {
+		w.Ack()
+	}
+	if placed { // its turn came, and there was nothing to dispatch any more
+		o.leave(e)
+	}
+	for _, out := range inbox {
+		out.discard()
+	}
+	return m, false
+}
+
+// advance decides and acts until nothing is new. The caller owns e.
+func (o *Orchestrator) advance(e *entry) {
+	for {
+		m, ok := o.collect(e)
+		if !ok {
+			return
+		}
+		err := o.round(e, m)
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, stream.ErrConflict):
+			o.Metrics.Conflicts.Inc()
+			e.mu.Lock()
+			e.dirty = true
+			e.mu.Unlock()
+		case errors.Is(err, events.ErrMalformed):
+			o.log.Error("generation given up: its commits cannot be read", "generation", e.id, "error", err)
+			o.Metrics.Parked.Inc()
+			o.retire(e)
+		case o.background.Err() != nil:
+			o.retire(e) // the process ends; the next life finds it in the log
+		default:
+			o.log.Warn("generation put off", "generation", e.id, "error", err)
+			o.table.wakeAt(e, time.Now().Add(time.Second))
+		}
+		if err != nil { // decide on the outcomes again, on what the log says by then
+			e.stale = true
+			e.mu.Lock()
+			e.inbox = append(m.inbox, e.inbox...)
+			e.mu.Unlock()
+		}
+	}
+}
+
+// round is one decision: what came of I/O, and what follows from it without any,
+// become one commit; then the steps that need I/O are started. If the append
+// fails nothing has happened.
+func (o *Orchestrator) round(e *entry, m mail) error {
+	if err := o.catchUp(e, m.arrived); err != nil {
+		return err
+	}
+	if !e.open.Requested() || e.open.Done() {
+		for _, out := range m.inbox {
+			out.discard()
+		}
+		o.retire(e)
+		return nil
+	}
+	now := events.Now()
+	evs, steps := decide(&e.open, m.inbox, now)
+	steps, claim := o.claim(e, steps, now)
+	if claim != nil {
+		evs = append(evs, *claim)
+	}
+	if len(evs) > 0 {
+		if err := o.commit(e, now, evs); err != nil {
+			if claim != nil { // the place was not used after all
+				e.mu.Lock()
+				e.placed = true
+				e.mu.Unlock()
+			}
+			return err
+		}
+	}
+	for _, out := range m.inbox {
+		out.discard()
+	}
+	if e.open.Done() {
+		o.log.Info("completed", "generation", e.id, "model", e.open.Model, "artifacts", e.open.ArtifactCount(),
+			"outputs", e.open.ExpectedCount, "took", e.open.CompletedAt.Sub(e.open.CreatedAt), "sequence", e.head.Sequence)
+		o.announce(e)
+		o.retire(e)
+		return nil
+	}
+	if claim != nil {
+		o.call(e, *claim)
+	}
+	o.start(e, steps)
+	return nil
+}
+
+// catchUp folds what arrived, and loads what is missing.
+func (o *Orchestrator) catchUp(e *entry, arrived []stream.Entry) error {
+	for _, se := range arrived {
+		if se.Version != e.head.Version+1 {
+			continue // known, or a gap: the load below closes it
+		}
+		c, err := se.Decode()
+		if err != nil {
+			o.park(se, err)
+			return err
+		}
+		e.fold(c, se.Head())
+	}
+	newest := uint64(0)
+	for _, se := range arrived {
+		newest = max(newest, se.Version)
+	}
+	if e.stale || !e.open.Requested() || newest > e.head.Version {
+		if err := o.load(e); err != nil {
+			return err
+		}
+	}
+	if c := e.open.Claim; c != nil && c.By != o.life && o.cfg.Alone && e.open.Believe.IsZero() {
+		// Whoever made that call is dead. What he sent may still be on its way for a moment.
+		e.open.Believe = o.recovered.Add(settling)
+	}
+	return nil
+}
+
+// settling is how long a request that was sent may take to reach the provider
+// after its sender is gone, before "unknown task" is believed.
+const settling = 3 * time.Second
+
+// load replaces the fold by what the log says.
+func (o *Orchestrator) load(e *entry) error {
+	g, head, err := o.cfg.Log.Load(o.background, e.id)
+	if errors.Is(err, stream.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	before := e.open.Generation
+	e.open.Generation, e.head, e.stale = g, head, false
+	if g.Attempts != before.Attempts || e.open.PolledAt.IsZero() {
+		e.open.Polls, e.open.PolledAt, e.open.Believe = 0, g.At, time.Time{}
+	}
+	for i, s := range g.Slots { // a new result is a new download
+		if s.Result != nil && (i >= len(before.Slots) || before.Slots[i].Result == nil || before.Slots[i].Result.URL != s.Result.URL) {
+			e.open.Fetches[i] = Fetching{Busy: e.open.Fetches[i].Busy}
+		}
+	}
+	return nil
+}
+
+// decide applies the outcomes to the memory and turns them, and everything that
+// follows without I/O, into the events of one commit. The steps are what is to
+// be done once that commit is in the log.
+func decide(open *Open, inbox []outcome, now time.Time) ([]events.Event, []Step) {
+	var evs []events.Event
+	after := *open
+	after.At = now
+	add := func(more []events.Event) {
+		evs = append(evs, more...)
+		for _, ev := range more {
+			after.Generation = events.Apply(after.Generation, ev)
+		}
+	}
+	for _, out := range inbox {
+		add(out.apply(&after, now))
+	}
+	for {
+		steps := Next(after, now)
+		if len(steps) == 1 {
+			if a, ok := steps[0].(Append); ok {
+				add(a.Events)
+				continue
+			}
+		}
+		open.Memory = after.Memory
+		return evs, steps
+	}
+}
+
+// commit appends evs and folds them in.
+func (o *Orchestrator) commit(e *entry, now time.Time, evs []events.Event) error {
+	c, head, err := o.cfg.Log.Append(o.background, e.id, e.head, now, evs...)
+	if err != nil {
+		return err
+	}
+	o.Metrics.committed(evs)
+	e.fold(c, head)
+	return nil
+}
+
+// claim turns a Dispatch into the claim that precedes the call, if the provider
+// can be called now; if not, the generation waits in line.
+func (o *Orchestrator) claim(e *entry, steps []Step, now time.Time) ([]Step, *events.Dispatching) {
+	for i, s := range steps {
+		d, ok := s.(Dispatch)
+		if !ok {
+			continue
+		}
+		rest := append(steps[:i:i], steps[i+1:]...)
+		l := o.lanes[e.open.Provider]
+		if l == nil { // a provider that is not configured any more: the deadline decides
+			return rest, nil
+		}
+		e.mu.Lock()
+		placed := e.placed
+		e.placed = false
+		lined := e.lined
+		e.lined = lined || !placed
+		e.mu.Unlock()
+		switch {
+		case placed:
+		case lined:
+			return rest, nil
+		case l.enter():
+			e.mu.Lock()
+			e.lined = false
+			e.mu.Unlock()
+		default:
+			l.join(e)
+			return rest, nil
+		}
+		return rest, &events.Dispatching{
+			Attempt: e.open.Attempts + 1, By: o.life,
+			Until: now.Add(callTimeout + 5*time.Second), Tasks: d.Tasks,
+		}
+	}
+	return steps, nil
+}
+
+// leave gives back a place that was not used.
+func (o *Orchestrator) leave(e *entry) {
+	if l := o.lanes[e.open.Provider]; l != nil {
+		l.giveBack()
+	}
+}

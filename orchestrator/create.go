@@ -1,0 +1,211 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/stream"
+)
+
+// Submission is a request for a generation, however it came.
+type Submission struct {
+	Body      []byte    // a Request in JSON
+	ID        string    // the client's own, a UUIDv7 within a day of now; empty: one is made
+	Key       string    // Idempotency-Key, at most 255 bytes; not together with ID
+	Requester string    // whose key it is; empty = nobody in particular
+	Derived   events.ID // of a submission from the queue that brought neither
+}
+
+// Created is what a requester is told.
+type Created struct {
+	ID       events.ID `json:"id"`
+	Position uint64    `json:"position"` // stream sequence of the first commit
+}
+
+const (
+	createTimeout = 4 * time.Second // of everything that a create waits for
+	maxKey        = 255             // bytes of an Idempotency-Key
+)
+
+// Create accepts a request: when it returns nil, the promise is on disk. The
+// same ID (or key) with the same request is the same generation, and answered
+// alike. What is wrong with a request, or why none is accepted now, is a *Problem.
+func (o *Orchestrator) Create(ctx context.Context, s Submission) (Created, error) {
+	created, err := o.accept(ctx, s)
+	var p *Problem
+	if err != nil && !errors.As(err, &p) {
+		o.log.Error("create failed", "error", err)
+		p = problem(ProblemInternal, "", "the cause is in the log")
+		err = p
+	}
+	if p != nil {
+		o.Metrics.Refused.WithLabelValues(p.Type[len("urn:genstream:problem:"):]).Inc()
+	}
+	return created, err
+}
+
+func (o *Orchestrator) accept(ctx context.Context, s Submission) (Created, error) {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	now := events.Now()
+	id, fresh, err := identify(s, now)
+	if err != nil {
+		return Created{}, err
+	}
+	r, err := o.parse(s.Body, now)
+	if err != nil {
+		return Created{}, err
+	}
+	if err := o.admit(); err != nil {
+		return Created{}, err
+	}
+	for slot := range r.ExpectedCount {
+		r.Tasks = append(r.Tasks, events.TaskID(id, slot, 1))
+	}
+	if !fresh {
+		if known, err := o.known(ctx, id, r.Digest); known.ID != "" || err != nil {
+			return known, err
+		}
+	}
+	c, err := o.request(ctx, id, r, now)
+	switch {
+	case err == nil:
+	case errors.Is(err, stream.ErrConflict):
+		return o.known(ctx, id, r.Digest)
+	case errors.Is(err, stream.ErrFull):
+		return Created{}, problem(ProblemNoRoom, "", "the log has reached its storage limit")
+	case errors.Is(err, stream.ErrUnavailable):
+		return Created{}, problem(ProblemUnavailable, "", "the request may have been accepted: send it again with the same ID or Idempotency-Key")
+	default:
+		return Created{}, err
+	}
+	return Created{ID: id, Position: c.Sequence}, nil
+}
+
+// request appends the first commit, with the claim in it if the provider can be
+// called at once, and calls. The entry is owned meanwhile, so that nobody else
+// finds the claim and wonders whether its call was made.
+func (o *Orchestrator) request(ctx context.Context, id events.ID, r events.Requested, now time.Time) (events.Commit, error) {
+	e := o.table.entry(id)
+	e.mu.Lock()
+	if e.active || e.gone || e.first != 0 {
+		e.mu.Unlock()
+		return events.Commit{}, stream.ErrConflict // it exists, or is just being made
+	}
+	e.active = true
+	e.mu.Unlock()
+	evs := []events.Event{r}
+	l := o.lanes[r.Provider]
+	placed := o.ready.Load() && l.enter()
+	var claim events.Dispatching
+	if placed {
+		claim = events.Dispatching{Attempt: 1, By: o.life, Until: now.Add(callTimeout + 5*time.Second)}
+		for slot, task := range r.Tasks {
+			claim.Tasks = append(claim.Tasks, events.Task{Slot: slot, Try: 1, ID: task})
+		}
+		evs = append(evs, claim)
+	}
+	c, head, err := o.cfg.Log.Append(ctx, id, stream.Head{}, now, evs...)
+	if err == nil {
+		e.fold(c, head)
+		e.mu.Lock()
+		e.first = c.Sequence
+		e.mu.Unlock()
+		o.Metrics.committed(evs)
+		if placed {
+			o.call(e, claim)
+		}
+	} else if placed {
+		l.giveBack()
+	}
+	o.letGo(e, err == nil)
+	if err == nil {
+		err = o.cfg.Log.Await(ctx, c.Sequence)
+	}
+	return c, err
+}
+
+// letGo ends the ownership of an entry that request took.
+func (o *Orchestrator) letGo(e *entry, exists bool) {
+	e.mu.Lock()
+	e.active = false
+	again := exists || e.dirty || len(e.arrived) > 0
+	e.mu.Unlock()
+	if again {
+		o.activate(e)
+		return
+	}
+	o.retire(e)
+}
+
+// admit refuses what could not be worked on, before anything is written.
+func (o *Orchestrator) admit() error {
+	if o.table.len() >= o.cfg.MaxOpen {
+		return problem(ProblemBusy, "", fmt.Sprintf("%d generations are open", o.cfg.MaxOpen))
+	}
+	if o.cfg.Room != nil {
+		if err := o.cfg.Room(); err != nil {
+			return problem(ProblemNoRoom, "", err.Error())
+		}
+	}
+	return nil
+}
+
+// known is the generation that an ID belongs to already, the zero Created if to
+// none. Another request under the same ID is a *Problem.
+func (o *Orchestrator) known(ctx context.Context, id events.ID, digest string) (Created, error) {
+	for try := 0; ; try++ {
+		g, _, err := o.cfg.Log.Load(ctx, id)
+		switch {
+		case errors.Is(err, stream.ErrNotFound):
+			return Created{}, nil
+		case err == nil && g.Digest != digest:
+			return Created{}, problem(ProblemReused, "", "another request was accepted under this ID or Idempotency-Key")
+		case err == nil:
+			history, err := o.cfg.Log.History(ctx, id)
+			if err != nil {
+				return Created{}, problem(ProblemUnavailable, "", "the log does not answer")
+			}
+			first := history[0].Sequence
+			return Created{ID: id, Position: first}, o.cfg.Log.Await(ctx, first)
+		case ctx.Err() != nil || !errors.Is(err, stream.ErrUnavailable):
+			return Created{}, problem(ProblemUnavailable, "", "the log does not answer")
+		}
+		time.Sleep(time.Duration(try+1)*20*time.Millisecond + rand.N(20*time.Millisecond))
+	}
+}
+
+// identify settles the ID, and says whether it is a fresh one that cannot exist.
+func identify(s Submission, now time.Time) (id events.ID, fresh bool, err error) {
+	switch {
+	case s.ID != "" && s.Key != "":
+		return "", false, problem(ProblemInvalid, "header.Idempotency-Key", "is not taken together with an ID")
+	case s.ID != "":
+		id, err := events.ParseID(s.ID)
+		if err != nil || id.Time().IsZero() {
+			return "", false, problem(ProblemInvalid, "path.id", "must be a UUID of version 7 in canonical form")
+		}
+		if age := now.Sub(id.Time()); age > 24*time.Hour || age < -24*time.Hour {
+			return "", false, problem(ProblemInvalid, "path.id", "carries a time that is not within 24 hours of now")
+		}
+		return id, false, nil
+	case s.Key != "":
+		if len(s.Key) > maxKey {
+			return "", false, problem(ProblemInvalid, "header.Idempotency-Key", fmt.Sprintf("at most %d bytes", maxKey))
+		}
+		return events.DerivedID(s.Requester, s.Key), false, nil
+	case s.Derived != "":
+		return s.Derived, false, nil
+	}
+	fresh7, err := uuid.NewV7()
+	if err != nil {
+		return "", false, fmt.Errorf("mint ID: %w", err)
+	}
+	return events.ID(fresh7.String()), true, nil
+}

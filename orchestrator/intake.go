@@ -1,0 +1,138 @@
+package orchestrator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/stream"
+)
+
+// Headers of a request over NATS.
+const (
+	HeaderID        = "Gen-Id"          // the client's own ID
+	HeaderKey       = "Idempotency-Key" // or a key from which one is derived
+	HeaderRequester = "Gen-Requester"   // whose key it is
+)
+
+// Serve answers requests on genstream.generations.create and .get as a NATS
+// micro service, until ctx ends. Answers go to inboxes only: a reply subject such
+// as gen.<id> would have us write into the log in a requester's name.
+func (o *Orchestrator) Serve(ctx context.Context, nc *nats.Conn) error {
+	service, err := micro.AddService(nc, micro.Config{
+		Name: "genstream", Version: "0.1.0",
+		Description: "generations of media: create, and read by ID",
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = service.Stop() }()
+	group := service.AddGroup("genstream.generations")
+	for name, handle := range map[string]func(context.Context, micro.Request) ([]byte, error){
+		"create": o.serveCreate,
+		"get":    o.serveGet,
+	} {
+		if err := group.AddEndpoint(name, o.endpoint(ctx, handle)); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// endpoint answers each request from a goroutine of its own: an append waits for
+// the disk, and many share one sync. The places bound how many.
+func (o *Orchestrator) endpoint(ctx context.Context, handle func(context.Context, micro.Request) ([]byte, error)) micro.Handler {
+	places := make(chan struct{}, 256)
+	return micro.HandlerFunc(func(r micro.Request) {
+		if !stream.Answerable(r.Reply()) {
+			return
+		}
+		places <- struct{}{}
+		o.wg.Go(func() {
+			defer func() { <-places }()
+			body, err := handle(ctx, r)
+			var p *Problem
+			switch {
+			case err == nil:
+				_ = r.Respond(body) // the connection is gone: nobody to tell
+			case errors.As(err, &p):
+				_ = r.Error(strconv.Itoa(p.Code), p.Title, p.JSON())
+			default:
+				o.log.Error("request failed", "subject", r.Subject(), "error", err)
+				p = problem(ProblemInternal, "", "the cause is in the log")
+				_ = r.Error(strconv.Itoa(p.Code), p.Title, p.JSON())
+			}
+		})
+	})
+}
+
+func (o *Orchestrator) serveCreate(ctx context.Context, r micro.Request) ([]byte, error) {
+	h := r.Headers()
+	created, err := o.Create(ctx, Submission{
+		Body: r.Data(), ID: h.Get(HeaderID), Key: h.Get(HeaderKey), Requester: h.Get(HeaderRequester),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(created)
+}
+
+// serveGet answers with the generation as the log has it. The body is {"id":"…"}
+// or the ID alone.
+func (o *Orchestrator) serveGet(ctx context.Context, r micro.Request) ([]byte, error) {
+	var by struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(r.Data(), &by); err != nil {
+		by.ID = string(r.Data())
+	}
+	id, err := events.ParseID(by.ID)
+	if err != nil {
+		return nil, problem(ProblemInvalid, "body.id", "must be a generation's ID")
+	}
+	g, _, err := o.cfg.Log.Peek(ctx, id)
+	switch {
+	case errors.Is(err, stream.ErrNotFound):
+		return nil, problem(ProblemNotFound, "", "no generation has this ID")
+	case err != nil:
+		return nil, problem(ProblemUnavailable, "", "the log does not answer")
+	}
+	return json.Marshal(events.Public(g))
+}
+
+// submitted takes one message of the queue genstream.submit. It is acknowledged
+// once the promise is on disk; a crash before that brings it again, under the
+// same ID. What can never be accepted is parked.
+func (o *Orchestrator) submitted(w stream.Work) {
+	o.wg.Go(func() {
+		o.workers <- struct{}{}
+		defer func() { <-o.workers }()
+		_, err := o.Create(o.background, Submission{
+			Body: w.Body, ID: w.Header.Get(HeaderID), Key: w.Header.Get(HeaderKey), Requester: w.Header.Get(HeaderRequester),
+			Derived: events.SubmittedID(o.requests, w.Sequence, w.Stored),
+		})
+		var p *Problem
+		switch {
+		case err == nil:
+			w.Ack()
+		case errors.As(err, &p) && p.Code < 500:
+			o.Metrics.Parked.Inc()
+			if err := o.cfg.Log.Park(o.background, "submit", stream.Requests, w.Sequence, p.Error(), w.Body); err != nil {
+				o.log.Error("submission not parked", "sequence", w.Sequence, "error", err)
+				w.Again(time.Second)
+				return
+			}
+			o.log.Warn("submission parked", "sequence", w.Sequence, "reason", p.Error())
+			w.Ack()
+		default:
+			w.Again(time.Second)
+		}
+	})
+}

@@ -1,0 +1,319 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/genstream/genstream/blob"
+	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/orchestrator/provider"
+)
+
+// Config is what an Orchestrator works with. Providers and Log must be set.
+type Config struct {
+	Log       *stream.Log
+	Bucket    *blob.Bucket
+	Fetcher   *blob.Fetcher
+	Providers []Instance // the first is used by requests that name none
+	Logger    *slog.Logger
+
+	// Webhook is the address that a provider is told for a generation; nil: no
+	// provider can reach us, and polling is the normal way.
+	Webhook func(provider string, id events.ID) string
+
+	// Alone says that no other orchestrator can be running on this log (the data
+	// directory is locked), so that an earlier life's claims are known to be dead.
+	Alone bool
+
+	MaxOpen  int          // open generations at which creates are refused; 0 = 100,000
+	MaxTries int          // of one slot; 0 = 2
+	Fetches  int          // downloads at a time; 0 = 32
+	Room     func() error // why nothing more may be written; nil = there is room. Asked before each create.
+	Spool    string       // directory for large inline files on their way to the bucket
+}
+
+// Instance is one configured provider.
+type Instance struct {
+	Name string
+	provider.Provider
+	Limits Limits
+}
+
+// Orchestrator makes things happen. Run must be running for anything to.
+type Orchestrator struct {
+	cfg     Config
+	log     *slog.Logger
+	life    string
+	table   *table
+	lanes   map[string]*lane
+	Metrics *Metrics
+
+	background context.Context // of I/O under way; set by Run before anything starts
+	wg         sync.WaitGroup  // goroutines that advance entries and do their I/O
+	workers    chan struct{}   // places for those that advance
+	downloads  chan struct{}   // places for downloads
+	position   atomic.Uint64   // last commit taken from the queue
+	ready      atomic.Bool
+	recovered  time.Time // when this life began to act; set by Run before anything starts
+	scanned    uint64    // every commit up to it was read before; set likewise
+	requests   string    // fingerprint of the queue of submissions; set likewise
+}
+
+// New prepares an orchestrator. It panics if cfg lacks what must be set.
+func New(cfg Config) *Orchestrator {
+	if cfg.Log == nil || len(cfg.Providers) == 0 {
+		panic("orchestrator: Config without Log or Providers")
+	}
+	if cfg.MaxOpen == 0 {
+		cfg.MaxOpen = 100_000
+	}
+	if cfg.MaxTries == 0 {
+		cfg.MaxTries = 2
+	}
+	cfg.MaxTries = min(cfg.MaxTries, events.MaxTries)
+	if cfg.Fetches == 0 {
+		cfg.Fetches = 32
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	o := &Orchestrator{
+		cfg: cfg, log: cfg.Logger, life: uuid.NewString(),
+		lanes:   map[string]*lane{},
+		workers: make(chan struct{}, 128), downloads: make(chan struct{}, cfg.Fetches),
+	}
+	o.table = newTable(Rules{Life: o.life, Webhooks: cfg.Webhook != nil, MaxTries: cfg.MaxTries})
+	for _, p := range cfg.Providers {
+		o.lanes[p.Name] = newLane(p.Name, p.Provider, p.Limits)
+	}
+	o.Metrics = newMetrics(o)
+	return o
+}
+
+// Run works until ctx ends; then it waits for what is under way, and returns.
+// What it leaves undone is found in the log by the next life.
+func (o *Orchestrator) Run(ctx context.Context) error {
+	// I/O under way at the end is given a moment to finish and be noted: a create
+	// call that is cut off costs the next life a question.
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	o.background = background
+	defer o.wg.Wait()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(5*time.Second, cancel) })()
+
+	var err error
+	if o.requests, err = o.cfg.Log.RequestsFingerprint(ctx); err != nil {
+		return fmt.Errorf("run orchestrator: %w", err)
+	}
+	if err := o.recover(ctx); err != nil {
+		return fmt.Errorf("run orchestrator: %w", err)
+	}
+	o.ready.Store(true)
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	failed := make(chan error, 8)
+	var loops sync.WaitGroup
+	loop := func(run func(context.Context) error) {
+		loops.Go(func() {
+			if err := run(ctx); err != nil {
+				failed <- err
+				stop()
+			}
+		})
+	}
+	loop(func(ctx context.Context) error { o.table.run(ctx, o.activate); return nil })
+	for _, l := range o.lanes {
+		loop(func(ctx context.Context) error { l.run(ctx, o.place); return nil })
+	}
+	loop(func(ctx context.Context) error { return o.cfg.Log.Consume(ctx, "orchestrator", o.take) })
+	loop(func(ctx context.Context) error { return o.cfg.Log.Submissions(ctx, o.submitted) })
+	loop(o.keepHorizon)
+	loop(o.extend)
+	loops.Wait()
+	close(failed)
+	return <-failed
+}
+
+// recover rebuilds the open table from the log and looks at every entry: the
+// queue's own position is not to be trusted after a power cut.
+func (o *Orchestrator) recover(ctx context.Context) error {
+	after, err := o.cfg.Log.Horizon(ctx)
+	if err != nil {
+		return err
+	}
+	upto, err := o.cfg.Log.Refresh(ctx)
+	if err != nil {
+		return err
+	}
+	err = o.cfg.Log.Scan(ctx, after, upto, func(batch []stream.Entry) error {
+		for _, e := range batch {
+			o.see(e)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	o.recovered, o.scanned = time.Now(), upto
+	for _, e := range o.table.all() {
+		o.activate(e)
+	}
+	return nil
+}
+
+// see leaves a commit in its entry's mailbox. It returns nil if nothing is to be
+// done about it.
+func (o *Orchestrator) see(se stream.Entry) *entry {
+	if se.ID == "" {
+		return nil // no generation of ours; verify reports the subject
+	}
+	if se.Completes() { // nothing follows, so there is no need to fold it
+		if e := o.table.find(se.ID); e != nil {
+			o.retire(e)
+		}
+		return nil
+	}
+	e := o.table.entry(se.ID)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone {
+		return nil
+	}
+	if e.first == 0 {
+		e.first = se.Sequence
+	}
+	e.arrived = append(e.arrived, se)
+	return e
+}
+
+// take is called with every commit of the queue, in order.
+func (o *Orchestrator) take(w stream.Work) {
+	o.position.Store(max(w.Sequence, o.position.Load()))
+	if w.Sequence <= o.scanned && o.table.find(w.ID) == nil {
+		w.Ack() // it came again, and its generation is not open any more
+		return
+	}
+	e := o.see(w.Entry)
+	if e == nil {
+		w.Ack()
+		return
+	}
+	e.mu.Lock()
+	e.works = append(e.works, w)
+	e.mu.Unlock()
+	o.activate(e)
+}
+
+// activate has a goroutine own e and advance it, if none does.
+func (o *Orchestrator) activate(e *entry) {
+	e.mu.Lock()
+	e.dirty = true
+	start := !e.active
+	e.active = true
+	e.mu.Unlock()
+	if start {
+		o.wg.Go(func() {
+			o.workers <- struct{}{}
+			defer func() { <-o.workers }()
+			o.advance(e)
+		})
+	}
+}
+
+// place is activate for an entry whose turn has come in its lane.
+func (o *Orchestrator) place(e *entry) {
+	e.mu.Lock()
+	e.lined, e.placed = false, true
+	e.mu.Unlock()
+	o.activate(e)
+}
+
+// retire takes a generation out of the table: it is completed, or never was.
+func (o *Orchestrator) retire(e *entry) {
+	o.table.drop(e)
+	e.mu.Lock()
+	e.gone = true
+	works := e.works
+	e.works, e.arrived = nil, nil
+	e.mu.Unlock()
+	for _, w := range works {
+		w.Ack()
+	}
+}
+
+// extend tells the queue, now and then, which commits are still being worked on.
+func (o *Orchestrator) extend(ctx context.Context) error {
+	ticker := time.NewTicker(stream.AckWait / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		for _, e := range o.table.all() {
+			e.mu.Lock()
+			works := slices.Clone(e.works)
+			e.mu.Unlock()
+			for _, w := range works {
+				w.Extend()
+			}
+		}
+	}
+}
+
+// keepHorizon notes now and then where the next life may start to read.
+func (o *Orchestrator) keepHorizon(ctx context.Context) error {
+	ticker := time.NewTicker(30 * time.Second)
+	defer ticker.Stop()
+	noted := uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		// The position first: what the table holds by then covers everything up to it.
+		at := o.position.Load()
+		if oldest := o.table.oldest(); oldest != 0 && oldest <= at {
+			at = oldest - 1
+		}
+		if at <= noted {
+			continue
+		}
+		if err := o.cfg.Log.SetHorizon(ctx, at); err != nil {
+			o.log.Warn("horizon not noted", "error", err)
+			continue
+		}
+		noted = at
+	}
+}
+
+// Ready reports why no generation would make progress now, or nil.
+func (o *Orchestrator) Ready() error {
+	if !o.ready.Load() {
+		return errors.New("the open generations are still being read from the log")
+	}
+	for _, p := range o.cfg.Providers {
+		if t := o.lanes[p.Name].Trouble(); t != nil {
+			return fmt.Errorf("provider %s is not being called: %s: %s", p.Name, t.Code, t.Message)
+		}
+	}
+	return nil
+}
+
+// Recovered says whether the open table has been read from the log.
+func (o *Orchestrator) Recovered() bool { return o.ready.Load() }
+
+// OpenCount is how many generations are open, as far as this process knows.
+func (o *Orchestrator) OpenCount() int { return o.table.len() }

@@ -1,0 +1,172 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/orchestrator/delivery"
+	"github.com/genstream/genstream/orchestrator/provider"
+)
+
+const (
+	callTimeout = 30 * time.Second // of a create call; what it left open is asked about
+	pollTimeout = 20 * time.Second
+	lastTimeout = 5 * time.Second // of the question at the deadline
+)
+
+// start begins the steps that need I/O, and notes when to look again.
+func (o *Orchestrator) start(e *entry, steps []Step) {
+	for _, s := range steps {
+		switch s := s.(type) {
+		case Poll:
+			e.open.Polling = true
+			o.spawn(e, func(ctx context.Context) outcome { return o.poll(ctx, e.id, e.open.Provider, s) })
+		case Fetch:
+			e.open.Fetches[s.Slot].Busy = true
+			o.spawn(e, func(ctx context.Context) outcome { return o.fetch(ctx, e.id, s) })
+		case Wait:
+			o.table.wakeAt(e, s.Until)
+		}
+	}
+}
+
+// spawn does I/O for e, and has its outcome decided on. Only the owner of e
+// calls it; run must not touch e.
+func (o *Orchestrator) spawn(e *entry, run func(context.Context) outcome) {
+	e.mu.Lock()
+	e.running++
+	e.mu.Unlock()
+	o.wg.Go(func() {
+		out := run(o.background)
+		e.mu.Lock()
+		e.running--
+		e.inbox = append(e.inbox, out)
+		e.mu.Unlock()
+		o.activate(e)
+	})
+}
+
+// call makes the create call that the claim promised. The claim is the last
+// commit of e: it is on disk before anything is sent.
+func (o *Orchestrator) call(e *entry, claim events.Dispatching) {
+	e.open.Calling = true
+	l := o.lanes[e.open.Provider]
+	sequence := e.head.Sequence
+	call := provider.Call{
+		Generation: e.id, Model: e.open.Model, Input: e.open.Input, Tasks: claim.Tasks, Deadline: e.open.Deadline,
+	}
+	if o.cfg.Webhook != nil {
+		call.Webhook = o.cfg.Webhook(l.name, e.id)
+	}
+	o.spawn(e, func(ctx context.Context) outcome {
+		out := o.create(ctx, l, sequence, call)
+		out.claim = claim
+		l.leave(out.err)
+		return out
+	})
+}
+
+func (o *Orchestrator) create(ctx context.Context, l *lane, sequence uint64, call provider.Call) (out called) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := o.cfg.Log.Await(ctx, sequence); err != nil {
+		out.err = &provider.Error{Kind: provider.Unreachable, Cause: err, Err: events.Error{
+			Code: "log", Message: "the claim is not known to be on disk", Class: events.Connection,
+		}}
+		return out
+	}
+	started := time.Now()
+	var err error
+	if out.answer, err = l.Create(ctx, call); err != nil {
+		out.err = provider.AsError(err)
+		o.Metrics.called(l.name, "create", fate(out.err), started)
+		o.log.Info("create call failed", "generation", call.Generation, "provider", l.name, "error", out.err, "fate", fate(out.err))
+		return out
+	}
+	o.Metrics.called(l.name, "create", "answered", started)
+	out.delivered, err = o.delivered(ctx, call.Generation, events.FromCreate, out.answer)
+	if err != nil { // the answer is lost, the results are not: they are asked for
+		o.log.Warn("results of create call not kept", "generation", call.Generation, "error", err)
+	}
+	return out
+}
+
+func (o *Orchestrator) poll(ctx context.Context, id events.ID, name string, s Poll) outcome {
+	l := o.lanes[name]
+	out := polled{tasks: s.Tasks, last: s.Last}
+	if l == nil {
+		out.err = fmt.Errorf("provider %s is not configured", name)
+		return out
+	}
+	timeout := pollTimeout
+	if s.Last {
+		timeout = lastTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	started := time.Now()
+	if out.answer, out.err = l.Look(ctx, s.Tasks); out.err != nil {
+		o.Metrics.called(name, "look", fate(provider.AsError(out.err)), started)
+		o.log.Info("question failed", "generation", id, "provider", name, "error", out.err)
+		return out
+	}
+	o.Metrics.called(name, "look", "answered", started)
+	if out.delivered, out.err = o.delivered(ctx, id, events.FromPoll, out.answer); out.err != nil {
+		o.log.Warn("results of question not kept", "generation", id, "error", out.err)
+	}
+	return out
+}
+
+// delivered is the event for the results that an answer holds, nil if none.
+func (o *Orchestrator) delivered(ctx context.Context, id events.ID, source string, a provider.Answer) (*events.Delivered, error) {
+	if len(a.Results) == 0 {
+		return nil, nil
+	}
+	d, err := delivery.Of(ctx, o.cfg.Bucket, id, source, a.Reply, a.Results)
+	if err != nil {
+		return nil, err
+	}
+	return &d, nil
+}
+
+func (o *Orchestrator) fetch(ctx context.Context, id events.ID, s Fetch) outcome {
+	out := fetched{slot: s.Slot, result: s.Result}
+	select {
+	case o.downloads <- struct{}{}:
+		defer func() { <-o.downloads }()
+	case <-ctx.Done():
+		out.err = ctx.Err()
+		return out
+	}
+	out.file, out.err = o.cfg.Fetcher.Fetch(ctx, s.Result.URL, id, s.Slot)
+	o.Metrics.fetched(out.err, out.file.Size)
+	if out.err != nil {
+		o.log.Info("download failed", "generation", id, "slot", s.Slot, "error", out.err)
+	}
+	return out
+}
+
+// announce tells whoever listens that the generation is completed. It is at most
+// once; GET /v1/changes is the lossless way. The completing commit is on disk.
+func (o *Orchestrator) announce(e *entry) {
+	if err := o.cfg.Log.Announce(o.background, e.id, e.head.Sequence); err != nil {
+		o.log.Warn("completion not announced", "generation", e.id, "error", err)
+	}
+}
+
+// fate is an error's kind as a metric label.
+func fate(e *provider.Error) string {
+	switch e.Kind {
+	case provider.Refused:
+		return "refused"
+	case provider.Busy:
+		return "busy"
+	case provider.Account:
+		return "account"
+	case provider.Unreachable:
+		return "unreachable"
+	}
+	return "ambiguous"
+}

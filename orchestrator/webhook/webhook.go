@@ -1,0 +1,203 @@
+// Package webhook is the ingress for what providers send us.
+//
+// # What it does
+//
+// It checks the token in the path before it reads anything, appends the delivery
+// as it came, and answers 2xx once that is on disk. It downloads nothing, decides
+// nothing and folds nothing: Runware gives it five seconds, and the headers of
+// the generation's last commit say all it needs.
+//
+// # Answers
+//
+//	204  appended; or known already; or nothing in it but progress
+//	200  the generation was completed before: nothing is appended
+//	400  the body is none of the provider's, or about another generation's task
+//	404  the path or the token is wrong: the same answer for all of it
+//	413  the body is too long
+//	429  this generation has had too many different deliveries
+//	503  not appended: the log, the bucket or the disk. Send it again.
+//
+// A valid token for an ID that the log does not know is 503 as well: we minted
+// the token, so the log must be the one that is behind.
+//
+// # What a crash leaves
+//
+// Before the append: inline files that no commit names (gc removes them), and a
+// provider that was not answered and sends again. After it: a provider that
+// sends again, and is recognised by the digest of its body.
+package webhook
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/genstream/genstream/blob"
+	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/orchestrator/delivery"
+	"github.com/genstream/genstream/orchestrator/provider"
+	"github.com/genstream/genstream/orchestrator/provider/inline"
+)
+
+// patience is how long an append is tried for before the provider is asked to
+// come again. Runware gives five seconds in all.
+const patience = 4 * time.Second
+
+// Config is what a Handler works with. All but Spool must be set.
+type Config struct {
+	Log       *stream.Log
+	Bucket    *blob.Bucket
+	Providers map[string]provider.Provider // by instance name
+	Keys      Keys
+	Logger    *slog.Logger
+	Spool     string // directory for large inline files on their way to the bucket
+}
+
+// Handler serves POST /hooks/{provider}/{id}/{token} and nothing else.
+type Handler struct {
+	cfg       Config
+	mux       *http.ServeMux
+	places    chan struct{} // bodies being read
+	delivered *prometheus.CounterVec
+}
+
+// New makes a Handler. It panics without keys: anybody could send pictures then.
+func New(cfg Config) *Handler {
+	if len(cfg.Keys) == 0 || len(cfg.Keys[0]) < 16 {
+		panic("webhook: Config without a key of 16 bytes")
+	}
+	h := &Handler{
+		cfg: cfg, mux: http.NewServeMux(), places: make(chan struct{}, 256),
+		delivered: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "genstream_webhooks_total", Help: "Webhooks received, by provider and fate.",
+		}, []string{"provider", "fate"}),
+	}
+	h.mux.HandleFunc("POST /hooks/{provider}/{id}/{token}", h.receive)
+	return h
+}
+
+// Collector is the handler's metrics.
+func (h *Handler) Collector() prometheus.Collector { return h.delivered }
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if _, pattern := h.mux.Handler(r); pattern == "" {
+		notFound(w)
+		return
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+func notFound(w http.ResponseWriter) { http.Error(w, "not found", http.StatusNotFound) }
+
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("provider")
+	id, err := events.ParseID(r.PathValue("id"))
+	p := h.cfg.Providers[name]
+	if err != nil || p == nil || !h.cfg.Keys.valid(name, id, r.PathValue("token")) {
+		h.delivered.WithLabelValues("", "forged").Inc()
+		notFound(w)
+		return
+	}
+	fate, code := h.take(r, p, id)
+	h.delivered.WithLabelValues(name, fate).Inc()
+	if code == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.WriteHeader(code)
+}
+
+// take brings one delivery into the log. It returns what became of it, as a
+// metric label, and the HTTP code that says so.
+func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate string, code int) {
+	ctx := r.Context()
+	head, err := h.cfg.Log.Head(ctx, id)
+	switch {
+	case err != nil:
+		return h.failed(id, "no_log", err)
+	case head.Done:
+		return "late", http.StatusOK
+	case head.Deliveries() >= events.MaxSeen:
+		return "crowded", http.StatusTooManyRequests
+	}
+	select {
+	case h.places <- struct{}{}:
+		defer func() { <-h.places }()
+	case <-ctx.Done():
+		return "busy", http.StatusServiceUnavailable
+	}
+	reply, err := inline.Read(r.Body, inline.Limits{Dir: h.cfg.Spool})
+	if err != nil {
+		if errors.Is(err, inline.ErrTooLarge) {
+			return "too_large", http.StatusRequestEntityTooLarge
+		}
+		return "malformed", http.StatusBadRequest
+	}
+	defer reply.Close()
+	if head.HasSeen(reply.Digest) {
+		return "repeated", http.StatusNoContent
+	}
+	results, err := p.Parse(reply.Body)
+	switch {
+	case err != nil:
+		return "malformed", http.StatusBadRequest
+	case len(results) == 0:
+		return "progress", http.StatusNoContent
+	}
+	d, err := delivery.Of(ctx, h.cfg.Bucket, id, events.FromWebhook, reply, results)
+	switch {
+	case errors.Is(err, delivery.ErrAlien), errors.Is(err, delivery.ErrCrowded):
+		return "alien", http.StatusBadRequest
+	case errors.Is(err, blob.ErrBucket):
+		return h.failed(id, "no_bucket", err)
+	case err != nil:
+		h.cfg.Logger.Warn("webhook not understood", "generation", id, "error", err)
+		return "malformed", http.StatusBadRequest
+	}
+	return h.append(ctx, id, head, d)
+}
+
+// append commits the delivery after whatever the generation's last commit is by
+// then: what a delivery says is true at any point of the life before completion.
+func (h *Handler) append(ctx context.Context, id events.ID, head stream.Head, d events.Delivered) (fate string, code int) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		_, now, err := h.cfg.Log.Append(ctx, id, head, events.Now(), d)
+		if err == nil {
+			if err := h.cfg.Log.Await(ctx, now.Sequence); err != nil {
+				return h.failed(id, "no_log", err)
+			}
+			return "appended", http.StatusNoContent
+		}
+		if !errors.Is(err, stream.ErrConflict) {
+			return h.failed(id, "no_log", err)
+		}
+		select {
+		case <-ctx.Done():
+			return h.failed(id, "no_log", ctx.Err())
+		case <-time.After(rand.N(10 * time.Millisecond)):
+		}
+		if head, err = h.cfg.Log.Head(ctx, id); err != nil {
+			return h.failed(id, "no_log", err)
+		}
+		switch {
+		case head.Done:
+			return "late", http.StatusOK
+		case head.HasSeen(d.Digest):
+			return "repeated", http.StatusNoContent
+		}
+	}
+}
+
+func (h *Handler) failed(id events.ID, fate string, err error) (string, int) {
+	h.cfg.Logger.Warn("webhook not taken", "generation", id, "fate", fate, "error", err)
+	return fate, http.StatusServiceUnavailable
+}
