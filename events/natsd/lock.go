@@ -34,7 +34,8 @@ func Lock(dir string) (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("lock data directory: %w", err)
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = fmt.Fprintln(f, os.Getpid())
 	}
 	if err != nil {
