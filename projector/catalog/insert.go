@@ -1,0 +1,156 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+
+	"github.com/genstream/genstream/events"
+)
+
+// Entry is one completed generation with everything that enters the catalog for it.
+type Entry struct {
+	Sequence   uint64 // stream sequence of the completing commit
+	Generation Generation
+	Artifacts  []Artifact // of that generation, with different IDs
+	Labels     map[string]string
+}
+
+const (
+	insertGeneration = "insert into generations (id, model, input, artifact_count, created_at, completed_at) values (?, ?, ?, ?, ?, ?) on conflict (id) do nothing"
+	insertArtifact   = "insert into artifacts (id, generation_id, model, blob_key, content_type, seed, cost, metadata, created_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	insertEntry      = "insert into entries (sequence, generation_id) values (?, ?)"
+	insertLabel      = "insert into generation_labels (key, value, created_at, generation_id) values (?, ?, ?, ?)"
+	insertArtLabel   = "insert into artifact_labels (key, value, created_at, artifact_id) values (?, ?, ?, ?)"
+	updateCounters   = "update counters set generations = ?, failed = ?, artifacts = ?, cost = ?"
+	updatePosition   = "update position set sequence = ?, digest = ? where fingerprint = ? and sequence <= ?"
+)
+
+// Insert adds entries, in the order of their sequences, and moves the position to
+// upto, all in one transaction: a restart finds either none of it or all of it.
+// Entries at or below the position so far, and generations that have a row, are
+// passed over, so repeating an Insert changes nothing. It returns how many
+// generations were new. entries may be empty; then only the position moves.
+func (c *Catalog) Insert(ctx context.Context, entries []Entry, upto Position) (added int, err error) {
+	tx, err := c.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, fmt.Errorf("insert into catalog: %w", damaged(err))
+	}
+	defer tx.Rollback()
+	if added, err = insert(ctx, tx, entries, upto); err != nil {
+		return 0, fmt.Errorf("insert into catalog: %w", damaged(err))
+	}
+	if err := tx.Commit(); err != nil {
+		return 0, fmt.Errorf("insert into catalog: %w", damaged(err))
+	}
+	return added, nil
+}
+
+func insert(ctx context.Context, tx *sql.Tx, entries []Entry, upto Position) (added int, err error) {
+	r := Reader{tx}
+	at, err := r.Position(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if at.Fingerprint != upto.Fingerprint {
+		return 0, fmt.Errorf("this build is of stream %s, not of %s", at.Fingerprint, upto.Fingerprint)
+	}
+	if upto.Sequence <= at.Sequence {
+		return 0, nil
+	}
+	counts, err := r.Counts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		if e.Sequence <= at.Sequence {
+			continue
+		}
+		isNew, err := e.insert(ctx, tx)
+		if err != nil {
+			return 0, fmt.Errorf("generation=%s: %w", e.Generation.ID, err)
+		}
+		if isNew {
+			counts.add(e)
+			added++
+		}
+	}
+	if added > 0 {
+		if _, err := tx.ExecContext(ctx, updateCounters, counts.Generations, counts.Failed, counts.Artifacts, counts.Cost); err != nil {
+			return 0, err
+		}
+	}
+	_, err = tx.ExecContext(ctx, updatePosition, int64(upto.Sequence), upto.Digest, upto.Fingerprint, int64(upto.Sequence))
+	return added, err
+}
+
+func (e Entry) insert(ctx context.Context, tx *sql.Tx) (isNew bool, err error) {
+	result, err := tx.ExecContext(ctx, insertGeneration, e.Generation.values()...)
+	if err != nil {
+		return false, err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return false, err
+	}
+	if _, err := tx.ExecContext(ctx, insertEntry, int64(e.Sequence), string(e.Generation.ID)); err != nil {
+		return false, err
+	}
+	for _, a := range e.Artifacts {
+		if _, err := tx.ExecContext(ctx, insertArtifact, a.values()...); err != nil {
+			return false, err
+		}
+	}
+	for key, value := range e.Labels {
+		if _, err := tx.ExecContext(ctx, insertLabel, key, value, e.Generation.CreatedAt.UnixMicro(), string(e.Generation.ID)); err != nil {
+			return false, err
+		}
+		for _, a := range e.Artifacts {
+			if _, err := tx.ExecContext(ctx, insertArtLabel, key, value, a.CreatedAt.UnixMicro(), a.ID); err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, nil
+}
+
+func (c *Counts) add(e Entry) {
+	c.Generations++
+	if len(e.Artifacts) == 0 {
+		c.Failed++
+	}
+	for _, a := range e.Artifacts {
+		c.Artifacts++
+		switch {
+		case a.Cost == nil:
+		case *a.Cost > 0 && c.Cost > math.MaxInt64-*a.Cost:
+			c.Cost = math.MaxInt64
+		case *a.Cost < 0 && c.Cost < math.MinInt64-*a.Cost:
+			c.Cost = math.MinInt64
+		default:
+			c.Cost += *a.Cost
+		}
+	}
+}
+
+// Check says what would keep e from being stored, nil if nothing would: a commit
+// that was not written by genstream must not stop every commit after it.
+func (e Entry) Check() error {
+	if len(e.Artifacts) != e.Generation.ArtifactCount {
+		return fmt.Errorf("artifact count %d, artifacts %d", e.Generation.ArtifactCount, len(e.Artifacts))
+	}
+	seen := make(map[string]bool, len(e.Artifacts))
+	for _, a := range e.Artifacts {
+		id, _, err := events.ParseArtifactID(a.ID)
+		switch {
+		case err != nil:
+			return fmt.Errorf("artifact %q: %w", events.Cut(a.ID, 64), err)
+		case id != e.Generation.ID || a.GenerationID != id:
+			return fmt.Errorf("artifact %s belongs to another generation", a.ID)
+		case seen[a.ID]:
+			return fmt.Errorf("artifact %s is there twice", a.ID)
+		}
+		seen[a.ID] = true
+	}
+	return nil
+}
