@@ -91,7 +91,11 @@ func decodeEvent(raw []byte) (Event, error) {
 	case OutputFailed{}.Type():
 		return decodeAs[OutputFailed](raw)
 	case Completed{}.Type():
-		return decodeAs[Completed](raw)
+		e, err := decodeAs[Completed](raw)
+		if err == nil && e.(Completed).Generation.ID == "" {
+			err = errors.New("completed without the record")
+		}
+		return e, err
 	}
 	return nil, fmt.Errorf("unknown type %q", Cut(head.Type, 64))
 }

@@ -2,7 +2,7 @@ package events
 
 // Error is why an output, or a whole generation, has no artifact.
 type Error struct {
-	Code    string `json:"code"`    // the provider's, or one of ours (see the Code constants)
+	Code    string `json:"code"`    // the provider's, or one of ours (see the Code constants); at most MaxCode bytes as encoded
 	Message string `json:"message"` // for a person; at most MaxNote bytes as encoded
 	Class   Class  `json:"class,omitempty"`
 }

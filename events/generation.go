@@ -175,7 +175,8 @@ func requested(g Generation, r Requested) Generation {
 }
 
 // dispatching opens a claim. A slot that is asked for again with the same try
-// keeps what is known of it; a new try starts afresh.
+// keeps what is known of it; a new try starts afresh, but for a success, which
+// was paid for.
 func dispatching(g Generation, e Dispatching) Generation {
 	g.Attempts = max(g.Attempts, e.Attempt)
 	g.Claim = &e
@@ -184,8 +185,11 @@ func dispatching(g Generation, e Dispatching) Generation {
 			continue
 		}
 		s := &g.Slots[t.Slot]
-		if t.Try != s.Try {
-			*s = Slot{Try: t.Try, Task: t.ID, Ended: s.Ended}
+		if t.Try < s.Try {
+			continue
+		}
+		if t.Try > s.Try {
+			*s = Slot{Try: t.Try, Task: t.ID, Result: s.Result, Ended: s.Ended}
 		}
 		s.Claimed, s.Again, s.Declined = true, time.Time{}, nil
 	}
@@ -232,10 +236,21 @@ func delivered(g Generation, e Delivered) Generation {
 			s.Result, s.Failure = &r, nil
 		}
 	}
+	return answered(g)
+}
+
+// answered closes a claim whose answer has nothing to add: every task of it is
+// known to be taken, or its slot needs it no more. Left open, it would keep the
+// other slots from their next try.
+func answered(g Generation) Generation {
 	if g.Claim != nil && !slices.ContainsFunc(g.Claim.Tasks, func(t Task) bool {
-		return t.Slot >= 0 && t.Slot < len(g.Slots) && !g.Slots[t.Slot].Accepted && !g.Slots[t.Slot].Ended
+		if t.Slot < 0 || t.Slot >= len(g.Slots) {
+			return false
+		}
+		s := g.Slots[t.Slot]
+		return !s.Accepted && !s.Ended && s.Result == nil
 	}) {
-		g.Claim = nil // every task of it is known to be taken: the answer has nothing to add
+		g.Claim = nil
 	}
 	return g
 }
@@ -247,5 +262,5 @@ func ended(g Generation, o Output) Generation {
 	g.Slots[o.Slot].Ended = true
 	g.Outputs = slices.Clone(g.Outputs)
 	g.Outputs[o.Slot] = o
-	return g
+	return answered(g)
 }

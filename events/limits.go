@@ -1,6 +1,11 @@
 package events
 
-import "time"
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"time"
+)
 
 // The limits fit together: the largest legal request, with every output at its
 // limit and the worst JSON escaping, still completes in one commit (a test in
@@ -11,7 +16,9 @@ const (
 	MaxNote     = 1 << 10   // bytes of one output's metadata, and of one error's message, as encoded
 	MaxRaw      = 16 << 10  // bytes of a raw delivery kept in the log; a longer one goes to the bucket
 	MaxCommit   = 256 << 10 // bytes of a commit's body
-	MaxURL      = 4 << 10   // bytes of an output's URL
+	MaxURL      = 4 << 10   // bytes of an output's URL, as encoded
+	MaxCode     = 64        // bytes of an error's code, as encoded
+	MaxSeed     = 20        // digits of a seed
 	MaxTries    = 8         // tries of one slot that the log can hold; the orchestrator's own limit is lower
 	MaxSeen     = 96        // different deliveries kept for one generation
 	MaxLabels   = 8         // labels of one generation
@@ -40,6 +47,41 @@ func Cut(s string, limit int) string {
 		room -= n
 	}
 	return s + CutMark
+}
+
+// Fit brings what a provider said of one task within the limits, so that its
+// event can be stored whatever it said: texts are cut with a mark, and what would
+// mean nothing when cut is left out. The whole is in the raw delivery. Fitting
+// what fits changes nothing.
+func Fit(r Result) Result {
+	if encodedLen(r.URL) > MaxURL {
+		r.URL, r.Error = "", &Error{Code: CodeFetchForbid, Message: "the output's URL is too long", Class: Inference}
+	}
+	if r.Error != nil {
+		e := r.Error.Fit()
+		r.Error = &e
+	}
+	if digits := strings.TrimPrefix(r.Seed, "-"); len(r.Seed) > MaxSeed || strings.Trim(digits, "0123456789") != "" {
+		r.Seed = ""
+	}
+	if r.Metadata != nil {
+		var compact bytes.Buffer
+		switch err := json.Compact(&compact, r.Metadata); {
+		case err != nil:
+			r.Metadata = nil
+		case compact.Len() > MaxNote:
+			r.Metadata = json.RawMessage(`{"cut":true}`)
+		default:
+			r.Metadata = compact.Bytes()
+		}
+	}
+	return r
+}
+
+// Fit is e within the limits.
+func (e Error) Fit() Error {
+	e.Code, e.Message = Cut(e.Code, MaxCode), Cut(e.Message, MaxNote)
+	return e
 }
 
 // encodedLen is the length of s inside the quotes of encoding/json's output,

@@ -81,13 +81,13 @@ func ContentURL(artifact string) string { return "/v1/artifacts/" + artifact + "
 
 // Dollars writes billionths of a dollar as a decimal number of dollars, exactly.
 func Dollars(billionths int64) json.Number {
-	sign := ""
+	sign, size := "", uint64(billionths)
 	if billionths < 0 {
-		sign, billionths = "-", -billionths
+		sign, size = "-", -size // two's complement: right for the smallest int64 as well
 	}
-	text := strconv.FormatInt(billionths/1e9, 10)
-	if rest := billionths % 1e9; rest != 0 {
-		digits := strconv.FormatInt(1e9+rest, 10)[1:]
+	text := strconv.FormatUint(size/1e9, 10)
+	if rest := size % 1e9; rest != 0 {
+		digits := strconv.FormatUint(1e9+rest, 10)[1:]
 		text += "." + strings.TrimRight(digits, "0")
 	}
 	return json.Number(sign + text)
