@@ -24,7 +24,7 @@ const (
 	insertLabel      = "insert into generation_labels (key, value, created_at, generation_id) values (?, ?, ?, ?)"
 	insertArtLabel   = "insert into artifact_labels (key, value, created_at, artifact_id) values (?, ?, ?, ?)"
 	updateCounters   = "update counters set generations = ?, failed = ?, artifacts = ?, cost = ?"
-	updatePosition   = "update position set sequence = ?, digest = ? where fingerprint = ? and sequence <= ?"
+	updatePosition   = "update position set sequence = ?, digest = ?"
 )
 
 // Insert adds entries, in the order of their sequences, and moves the position to
@@ -81,7 +81,7 @@ func insert(ctx context.Context, tx *sql.Tx, entries []Entry, upto Position) (ad
 			return 0, err
 		}
 	}
-	_, err = tx.ExecContext(ctx, updatePosition, int64(upto.Sequence), upto.Digest, upto.Fingerprint, int64(upto.Sequence))
+	_, err = tx.ExecContext(ctx, updatePosition, int64(upto.Sequence), upto.Digest)
 	return added, err
 }
 

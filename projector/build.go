@@ -1,0 +1,129 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/projector/catalog"
+)
+
+// saveEvery is after how many commits that complete nothing the position is
+// written for their sake. A restart reads at most so many again.
+const saveEvery = 1024
+
+// build is one catalog being written. It has one user at a time: the rebuild
+// that fills it, and after that whoever holds Projector.turn.
+type build struct {
+	cat      *catalog.Catalog
+	name     string
+	at       catalog.Position // as far as this process has read
+	unsaved  int              // commits read since the position was written
+	outdated bool             // of another schema: it serves, and takes no rows
+	skipped  uint64           // completing commits passed over by this process
+}
+
+// final marks an error that trying again does not mend: it is about our own
+// files, not about the log.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+
+// createBuild makes an empty build of the log in a file of a new name.
+func createBuild(ctx context.Context, dir, fingerprint string) (*build, error) {
+	name, err := freshName(dir)
+	if err != nil {
+		return nil, final{err}
+	}
+	cat, err := catalog.Create(ctx, filepath.Join(dir, name), fingerprint)
+	if err != nil {
+		return nil, final{err}
+	}
+	return &build{cat: cat, name: name, at: catalog.Position{Fingerprint: fingerprint}}, nil
+}
+
+// apply reads a batch of the log, in stream order: all generations that it
+// completes enter the catalog in one transaction with the position. It is the
+// only way into a build, live or rebuilt. Commits at or below the position are
+// passed over. park is told of completing commits that cannot be read; if it
+// fails, nothing of the batch has been read. It returns how many generations are new.
+func (b *build) apply(ctx context.Context, batch []stream.Entry, park func(stream.Entry, error) error) (added int, err error) {
+	at, read := b.at, 0
+	var entries []catalog.Entry
+	var skipped uint64
+	for _, e := range batch {
+		if e.Sequence <= b.at.Sequence {
+			continue
+		}
+		read++
+		at.Sequence, at.Digest = e.Sequence, e.Digest
+		if !e.Completes() {
+			continue
+		}
+		entry, err := entryOf(e)
+		if err != nil {
+			if err := park(e, err); err != nil {
+				return 0, fmt.Errorf("park commit at %d: %w", e.Sequence, err)
+			}
+			skipped++
+			continue
+		}
+		entries = append(entries, entry)
+	}
+	if len(entries) > 0 || b.unsaved+read >= saveEvery {
+		// A transaction that has begun is short, and ends even if ctx does.
+		if added, err = b.cat.Insert(context.WithoutCancel(ctx), entries, at); err != nil {
+			return 0, final{err}
+		}
+		b.unsaved = 0
+	} else {
+		b.unsaved += read
+	}
+	b.at, b.skipped = at, b.skipped+skipped
+	return added, nil
+}
+
+// save writes the position if it lags behind what has been read.
+func (b *build) save(ctx context.Context) error {
+	if b.unsaved == 0 {
+		return nil
+	}
+	if _, err := b.cat.Insert(ctx, nil, b.at); err != nil {
+		return final{err}
+	}
+	b.unsaved = 0
+	return nil
+}
+
+// fill reads the log into b up to and including a sequence.
+func (b *build) fill(ctx context.Context, log *stream.Log, upto uint64, park func(stream.Entry, error) error, progress func(done, total uint64)) error {
+	err := log.Scan(ctx, b.at.Sequence, upto, func(batch []stream.Entry) error {
+		if _, err := b.apply(ctx, batch, park); err != nil {
+			return err
+		}
+		progress(b.at.Sequence, upto)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("fill %s: %w", b.name, err)
+	}
+	return b.save(ctx)
+}
+
+// Build makes a catalog of the log up to and including a sequence, in a file of
+// its own at path, for a comparison with the one that serves. Completing commits
+// that cannot be read are passed over. The caller closes and removes it.
+func Build(ctx context.Context, log *stream.Log, path string, upto uint64) (*catalog.Catalog, error) {
+	cat, err := catalog.Create(ctx, path, log.Fingerprint())
+	if err != nil {
+		return nil, fmt.Errorf("build catalog: %w", err)
+	}
+	b := &build{cat: cat, name: filepath.Base(path), at: catalog.Position{Fingerprint: log.Fingerprint()}}
+	pass := func(stream.Entry, error) error { return nil }
+	if err := b.fill(ctx, log, upto, pass, func(uint64, uint64) {}); err != nil {
+		return nil, fmt.Errorf("build catalog: %w", errors.Join(err, cat.Close()))
+	}
+	return cat, nil
+}

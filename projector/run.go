@@ -1,0 +1,132 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/genstream/genstream/events/stream"
+)
+
+// Run follows the log until ctx ends, then returns nil. A log that cannot be
+// reached is waited for. Any other trouble is returned: ErrDiverged, a full or
+// failing disk, a catalog that turns out damaged (New sets it aside at the next start).
+func (p *Projector) Run(ctx context.Context) error {
+	for try := 0; ; try++ {
+		before := p.Position()
+		err := p.follow(ctx)
+		ours := errors.As(err, new(final))
+		if ctx.Err() != nil && !ours {
+			err = nil // it ended with ctx
+		}
+		if err == nil || ours {
+			return errors.Join(err, p.leave())
+		}
+		if p.Position() > before {
+			try = 0
+		}
+		p.cfg.Logger.Warn("the log cannot be followed: trying again", "sequence", p.Position(), "error", err)
+		select {
+		case <-ctx.Done():
+			return p.leave()
+		case <-time.After(min(100*time.Millisecond<<min(try, 6), 5*time.Second)):
+		}
+	}
+}
+
+// follow runs until ctx ends (then nil) or something fails.
+func (p *Projector) follow(ctx context.Context) error {
+	p.turn.Lock()
+	live := p.live
+	p.turn.Unlock()
+	if err := p.check(ctx, live); err != nil {
+		return err
+	}
+	if live.outdated {
+		p.cfg.Logger.Info("the catalog has another schema: it serves while a new one is built from the log", "file", live.cat.Path())
+		if err := p.Rebuild(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return p.cfg.Log.Follow(ctx, p.Position(), func(batch []stream.Entry) error {
+		p.turn.Lock()
+		defer p.turn.Unlock()
+		added, err := p.live.apply(ctx, batch, p.park(ctx))
+		if err != nil {
+			return err
+		}
+		p.publish(added > 0)
+		return nil
+	})
+}
+
+// leave writes the position, so that the next start reads nothing again.
+func (p *Projector) leave() error {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	if p.live.outdated {
+		return nil
+	}
+	return p.live.save(context.Background()) // ctx has ended
+}
+
+// check compares the log with what the build has read (I21).
+func (p *Projector) check(ctx context.Context, b *build) error {
+	log, at := p.cfg.Log, b.at
+	diverged := func(format string, args ...any) error {
+		return final{fmt.Errorf("%w: %s. If the log was replaced on purpose, delete the folder %s (it is built again from the log); if not, restore the log before anything is written to it",
+			ErrDiverged, fmt.Sprintf(format, args...), p.cfg.Dir)}
+	}
+	if at.Fingerprint != log.Fingerprint() {
+		return diverged("the catalog is of stream %s, the log is stream %s", at.Fingerprint, log.Fingerprint())
+	}
+	if at.Sequence == 0 {
+		return nil
+	}
+	end, err := log.Refresh(ctx)
+	if err != nil {
+		return err
+	}
+	if at.Sequence > end {
+		return diverged("the catalog has read commit %d, the log ends at %d", at.Sequence, end)
+	}
+	e, err := p.entryAt(ctx, at.Sequence)
+	if errors.Is(err, stream.ErrNotFound) {
+		return diverged("the catalog has read commit %d, the log has it no more", at.Sequence)
+	}
+	if err != nil {
+		return err
+	}
+	if e.Digest != at.Digest {
+		return diverged("commit %d is not the one that the catalog has read", at.Sequence)
+	}
+	return nil
+}
+
+// entryAt reads an entry that the leader is known to have. On a cluster a replica
+// that lags may answer that there is none, so that answer is asked for a few times.
+func (p *Projector) entryAt(ctx context.Context, sequence uint64) (e stream.Entry, err error) {
+	for try := range 6 {
+		e, err = p.cfg.Log.At(ctx, sequence)
+		if !errors.Is(err, stream.ErrNotFound) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return e, ctx.Err()
+		case <-time.After(50 * time.Millisecond << try):
+		}
+	}
+	return e, err
+}
+
+func (p *Projector) park(ctx context.Context) func(stream.Entry, error) error {
+	return func(e stream.Entry, cause error) error {
+		if p.cfg.Parked != nil {
+			return p.cfg.Parked(ctx, e, cause)
+		}
+		p.cfg.Logger.Error("a completing commit cannot be read: its generation has no row", "generation", e.ID, "sequence", e.Sequence, "error", cause)
+		return nil
+	}
+}
