@@ -1,0 +1,117 @@
+package sim
+
+import (
+	"bytes"
+	"image"
+	"image/color"
+	"image/png"
+	"math"
+	"strconv"
+	"sync"
+)
+
+// maxSide bounds the longer side of a picture, in pixels: a larger one is drawn smaller.
+const maxSide = 512
+
+// painter draws pictures, and keeps buffers between them.
+type painter struct{ pool sync.Pool }
+
+// Get implements png.EncoderBufferPool.
+func (p *painter) Get() *png.EncoderBuffer {
+	b, _ := p.pool.Get().(*png.EncoderBuffer)
+	return b
+}
+
+// Put implements png.EncoderBufferPool.
+func (p *painter) Put(b *png.EncoderBuffer) { p.pool.Put(b) }
+
+// draw is a picture as a PNG, the same for the same order: soft blobs on waves,
+// in a band of colours. The seed and the prompt each change all of it.
+func (p *painter) draw(o Order) []byte {
+	w, h := scaled(o.Width, o.Height)
+	d := dice(o.Seed, o.Prompt)
+	field := make([]float64, w*h)
+	// Every term is a product or sum of one-dimensional tables: that is what makes it cheap.
+	add := func(scale float64, fx, fy func(t float64) float64, product bool) {
+		row := make([]float64, w)
+		for x := range row {
+			row[x] = fx(float64(x) / float64(max(w, h)))
+		}
+		for y := range h {
+			v := fy(float64(y) / float64(max(w, h)))
+			line := field[y*w : (y+1)*w]
+			for x := range line {
+				if product {
+					line[x] += scale * row[x] * v
+				} else {
+					line[x] += scale * (row[x] + v)
+				}
+			}
+		}
+	}
+	wave := func() func(float64) float64 {
+		freq, phase := 1+4*d.Float64(), 2*math.Pi*d.Float64()
+		return func(t float64) float64 { return math.Sin(freq*math.Pi*t + phase) }
+	}
+	bell := func(width float64) func(float64) float64 {
+		mid := d.Float64()
+		return func(t float64) float64 { return math.Exp(-(t - mid) * (t - mid) / (width * width)) }
+	}
+	add(0.5, wave(), wave(), false)
+	add(0.7, wave(), wave(), true)
+	for range 3 {
+		width := 0.08 + 0.22*d.Float64()
+		add(1+d.Float64(), bell(width), bell(width), true)
+	}
+	img := image.NewPaletted(image.Rect(0, 0, w, h), palette(d.Float64(), 0.15+0.5*d.Float64()))
+	for i, v := range field {
+		img.Pix[i] = uint8(min(255, max(0, (v+1.7)*46)))
+	}
+	var b bytes.Buffer
+	e := png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: p}
+	if err := e.Encode(&b, img); err != nil {
+		panic("sim: a picture does not encode: " + err.Error())
+	}
+	return b.Bytes()
+}
+
+// palette runs from dark to light, and through span of the colour wheel from hue.
+func palette(hue, span float64) color.Palette {
+	pal := make(color.Palette, 256)
+	for i := range pal {
+		t := float64(i) / 255
+		channel := func(shift float64) uint8 {
+			tint := 0.5 + 0.5*math.Cos(2*math.Pi*(hue+span*t+shift))
+			return uint8(255 * (0.1 + 0.9*t) * (0.35 + 0.65*tint))
+		}
+		pal[i] = color.RGBA{channel(0), channel(1.0 / 3), channel(2.0 / 3), 255}
+	}
+	return pal
+}
+
+func scaled(w, h int) (int, int) {
+	if side := max(w, h); side > maxSide {
+		w, h = w*maxSide/side, h*maxSide/side
+	}
+	return max(w, 8), max(h, 8)
+}
+
+// price is what an output costs, in billionths of a dollar.
+func price(o Order) int64 {
+	const perMegapixel = 1_300_000
+	cost := perMegapixel * int64(o.Width) * int64(o.Height) / (1024 * 1024)
+	if o.Type != "imageInference" {
+		cost *= 10
+	}
+	return cost
+}
+
+// dollars writes billionths of a dollar as a decimal number, exactly.
+func dollars(nano int64) string {
+	whole, rest := nano/1e9, nano%1e9
+	s := strconv.FormatInt(1e9+rest, 10)[1:]
+	for len(s) > 1 && s[len(s)-1] == '0' {
+		s = s[:len(s)-1]
+	}
+	return strconv.FormatInt(whole, 10) + "." + s
+}
