@@ -113,6 +113,7 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 	for _, out := range m.inbox {
 		out.discard()
 	}
+	e.show()
 	if e.open.Done() {
 		o.log.Info("completed", "generation", e.id, "model", e.open.Model, "artifacts", e.open.ArtifactCount(),
 			"outputs", e.open.ExpectedCount, "took", e.open.CompletedAt.Sub(e.open.CreatedAt), "sequence", e.head.Sequence)
@@ -125,6 +126,13 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 	}
 	o.start(e, steps)
 	return nil
+}
+
+// show publishes the fold to readers. What was appended or read is on disk.
+func (e *entry) show() {
+	e.mu.Lock()
+	e.shown = e.open.Generation
+	e.mu.Unlock()
 }
 
 // catchUp folds what arrived, and loads what is missing.

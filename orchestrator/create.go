@@ -115,7 +115,7 @@ func (o *Orchestrator) request(ctx context.Context, id events.ID, r events.Reque
 	if err == nil {
 		e.fold(c, head)
 		e.mu.Lock()
-		e.first = c.Sequence
+		e.first, e.shown = c.Sequence, e.open.Generation
 		e.mu.Unlock()
 		o.Metrics.committed(evs)
 		if placed {

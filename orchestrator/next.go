@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/genstream/genstream/events"
@@ -19,6 +20,10 @@ type Rules struct {
 	Life     string // this process life; a claim by another life is not ours
 	Webhooks bool   // results are expected by webhook; polls only find what got lost
 	MaxTries int    // of one slot; 2 = one retry after a retryable failure
+
+	// PollAfter is how long a webhook is waited for before the first question;
+	// zero = 15 s. Questions after that come at gaps that grow to a minute.
+	PollAfter time.Duration
 }
 
 // Memory is what a process knows of an open generation and may forget at any
@@ -243,7 +248,7 @@ func (d *decision) asked() (tasks []string, fresh bool) {
 func (d *decision) nextPoll() time.Time {
 	first, most := time.Second, 10*time.Second
 	if d.o.Rules.Webhooks {
-		first, most = 15*time.Second, time.Minute
+		first, most = cmp.Or(d.o.Rules.PollAfter, 15*time.Second), time.Minute
 	}
 	if c := d.o.Claim; c != nil { // nobody is working on it: was the call made?
 		if c.By != d.o.Rules.Life && d.now.Before(c.Until) && d.o.Believe.IsZero() {

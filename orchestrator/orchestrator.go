@@ -1,11 +1,13 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,11 +36,12 @@ type Config struct {
 	// directory is locked), so that an earlier life's claims are known to be dead.
 	Alone bool
 
+	PollAfter time.Duration // see Rules
+
 	MaxOpen  int          // open generations at which creates are refused; 0 = 100,000
 	MaxTries int          // of one slot; 0 = 2
 	Fetches  int          // downloads at a time; 0 = 32
 	Room     func() error // why nothing more may be written; nil = there is room. Asked before each create.
-	Spool    string       // directory for large inline files on their way to the bucket
 }
 
 // Instance is one configured provider.
@@ -91,7 +94,7 @@ func New(cfg Config) *Orchestrator {
 		lanes:   map[string]*lane{},
 		workers: make(chan struct{}, 128), downloads: make(chan struct{}, cfg.Fetches),
 	}
-	o.table = newTable(Rules{Life: o.life, Webhooks: cfg.Webhook != nil, MaxTries: cfg.MaxTries})
+	o.table = newTable(Rules{Life: o.life, Webhooks: cfg.Webhook != nil, MaxTries: cfg.MaxTries, PollAfter: cfg.PollAfter})
 	for _, p := range cfg.Providers {
 		o.lanes[p.Name] = newLane(p.Name, p.Provider, p.Limits)
 	}
@@ -194,6 +197,15 @@ func (o *Orchestrator) see(se stream.Entry) *entry {
 	}
 	e.arrived = append(e.arrived, se)
 	return e
+}
+
+// park keeps a commit that cannot be read apart, for a person. Other generations
+// go on.
+func (o *Orchestrator) park(se stream.Entry, cause error) {
+	o.log.Error("commit parked", "generation", se.ID, "sequence", se.Sequence, "error", cause)
+	if err := o.cfg.Log.Park(o.background, "commit", stream.Name, se.Sequence, cause.Error(), se.Body); err != nil {
+		o.log.Error("commit not parked", "generation", se.ID, "sequence", se.Sequence, "error", err)
+	}
 }
 
 // take is called with every commit of the queue, in order.
@@ -317,3 +329,24 @@ func (o *Orchestrator) Recovered() bool { return o.ready.Load() }
 
 // OpenCount is how many generations are open, as far as this process knows.
 func (o *Orchestrator) OpenCount() int { return o.table.len() }
+
+// Open is the newest open generations, at most 200, oldest of them first, as far
+// as this process knows.
+func (o *Orchestrator) Open() []events.View {
+	var open []events.Generation
+	for _, e := range o.table.all() {
+		e.mu.Lock()
+		if e.shown.Requested() && !e.gone {
+			open = append(open, e.shown)
+		}
+		e.mu.Unlock()
+	}
+	slices.SortFunc(open, func(a, b events.Generation) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(string(a.ID), string(b.ID)))
+	})
+	views := []events.View{}
+	for _, g := range open[max(0, len(open)-200):] {
+		views = append(views, events.Public(g))
+	}
+	return views
+}

@@ -38,7 +38,7 @@ func (c called) apply(o *Open, now time.Time) []events.Event {
 	if c.err != nil {
 		return c.failed(o, now)
 	}
-	evs := c.results(*o)
+	var refused []events.Event
 	d := events.Dispatched{Attempt: c.claim.Attempt}
 	for _, t := range c.claim.Tasks {
 		if o.Slots[t.Slot].Ended {
@@ -49,14 +49,14 @@ func (c called) apply(o *Open, now time.Time) []events.Event {
 			d.Accepted = append(d.Accepted, t.Slot)
 		default:
 			if no, ok := c.answer.Refused[t.ID]; ok {
-				evs = append(evs, events.OutputFailed{Slot: t.Slot, Error: no.Error})
+				refused = append(refused, events.OutputFailed{Slot: t.Slot, Error: no.Error})
 			} else if no, ok := c.answer.Declined[t.ID]; ok {
 				d.Declined = append(d.Declined, declined(t.Slot, no.Error, no.After, o.Attempts, now))
 			}
 			// Nothing said: the slot stays claimed, and is asked about.
 		}
 	}
-	return append(evs, d)
+	return slices.Concat([]events.Event{d}, refused, c.results(*o))
 }
 
 // failed is the end of a call that was not answered task by task.
@@ -69,19 +69,19 @@ func (c called) failed(o *Open, now time.Time) []events.Event {
 		o.Polls = 0
 		return nil
 	}
-	var evs []events.Event
+	var refused []events.Event
 	d := events.Dispatched{Attempt: c.claim.Attempt}
 	for _, t := range c.claim.Tasks {
 		s := o.Slots[t.Slot]
 		switch {
 		case s.Ended || s.Accepted: // a delivery knew better
 		case c.err.Kind == provider.Refused:
-			evs = append(evs, events.OutputFailed{Slot: t.Slot, Error: c.err.Err})
+			refused = append(refused, events.OutputFailed{Slot: t.Slot, Error: c.err.Err})
 		default:
 			d.Declined = append(d.Declined, declined(t.Slot, c.err.Err, c.err.After, o.Attempts, now))
 		}
 	}
-	return append(evs, d)
+	return append([]events.Event{d}, refused...)
 }
 
 func (c called) results(o Open) []events.Event {

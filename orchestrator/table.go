@@ -33,17 +33,18 @@ type entry struct {
 	head  stream.Head
 	stale bool // the log is known to say more than the fold
 
-	mu      sync.Mutex     // guards the mailbox; never held during I/O
-	arrived []stream.Entry // commits that were read from the log
-	inbox   []outcome      // what came of I/O
-	works   []stream.Work  // commits taken from the queue and not acknowledged yet
-	first   uint64         // sequence of the first commit that was seen
-	running int            // I/O under way
-	dirty   bool           // something is new since the last decision
-	active  bool           // owned
-	lined   bool           // waits in its provider's lane
-	placed  bool           // has a place in the lane and has not used it yet
-	gone    bool           // completed, or never was: no longer in the table
+	mu      sync.Mutex        // guards the mailbox; never held during I/O
+	arrived []stream.Entry    // commits that were read from the log
+	inbox   []outcome         // what came of I/O
+	works   []stream.Work     // commits taken from the queue and not acknowledged yet
+	first   uint64            // sequence of the first commit that was seen
+	running int               // I/O under way
+	dirty   bool              // something is new since the last decision
+	active  bool              // owned
+	lined   bool              // waits in its provider's lane
+	placed  bool              // has a place in the lane and has not used it yet
+	gone    bool              // completed, or never was: no longer in the table
+	shown   events.Generation // the fold as of the last decision, for readers; on disk
 
 	at    time.Time // guarded by table.mu: when it needs attention
 	index int       // guarded by table.mu: in the heap, -1 = not

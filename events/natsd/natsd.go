@@ -35,6 +35,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/sys/unix"
 
 	"github.com/genstream/genstream/events/stream"
@@ -82,11 +83,14 @@ func Start(cfg Config) (*Server, error) {
 		s.Shutdown()
 		return nil, errors.New("start NATS: not ready after 5 minutes")
 	}
-	conn, err := nats.Connect("",
-		nats.InProcessServer(s), nats.Name("genstream"),
-		nats.UserInfo("admin", opts.Users[0].Password),
-		nats.CustomInboxPrefix(stream.OwnInbox),
-		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	connect := []nats.Option{
+		nats.InProcessServer(s), nats.Name("genstream"), nats.CustomInboxPrefix(stream.OwnInbox),
+		nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
+	}
+	if cfg.Listen != "" {
+		connect = append(connect, nats.UserInfo("admin", cfg.Admin))
+	}
+	conn, err := nats.Connect("", connect...)
 	if err != nil {
 		s.Shutdown()
 		return nil, fmt.Errorf("connect to own NATS: %w", err)
@@ -111,38 +115,45 @@ func options(cfg Config) (*server.Options, error) {
 		}
 		opts.JetStreamMaxStore = limit
 	}
-	admin := cfg.Admin
 	if cfg.Listen == "" {
 		opts.DontListen = true
-		admin = "in-process"
-	} else {
-		if cfg.Admin == "" || cfg.Requester == "" {
-			return nil, errors.New("a listener needs a password for each of its two users")
-		}
-		host, port, err := net.SplitHostPort(cfg.Listen)
+		return opts, nil
+	}
+	host, port, err := net.SplitHostPort(cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
+	}
+	opts.Host = host
+	if opts.Port, err = strconv.Atoi(port); err != nil {
+		return nil, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
+	}
+	if opts.Port == 0 {
+		opts.Port = server.RANDOM_PORT
+	}
+	return opts, users(opts, cfg)
+}
+
+// users gives the listener its two users. The passwords are random secrets, so
+// the lowest cost of bcrypt is as good as any.
+func users(opts *server.Options, cfg Config) error {
+	if cfg.Admin == "" || cfg.Requester == "" {
+		return errors.New("a listener needs a password for each of its two users")
+	}
+	for _, u := range []*server.User{
+		{Username: "admin", Password: cfg.Admin},
+		{Username: "requester", Password: cfg.Requester, Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: []string{"genstream.>"}},
+			Subscribe: &server.SubjectPermission{Allow: []string{stream.Inbox + ">"}},
+		}},
+	} {
+		hash, err := bcrypt.GenerateFromPassword([]byte(u.Password), bcrypt.MinCost)
 		if err != nil {
-			return nil, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
+			return fmt.Errorf("password of user %s: %w", u.Username, err)
 		}
-		opts.Host = host
-		if opts.Port, err = strconv.Atoi(port); err != nil {
-			return nil, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
-		}
-		if opts.Port == 0 {
-			opts.Port = server.RANDOM_PORT
-		}
-		opts.Users = append(opts.Users, nil, &server.User{
-			Username: "requester", Password: cfg.Requester,
-			Permissions: &server.Permissions{
-				Publish:   &server.SubjectPermission{Allow: []string{"genstream.>"}},
-				Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
-			},
-		})
+		u.Password = string(hash)
+		opts.Users = append(opts.Users, u)
 	}
-	if len(opts.Users) == 0 {
-		opts.Users = append(opts.Users, nil)
-	}
-	opts.Users[0] = &server.User{Username: "admin", Password: admin}
-	return opts, nil
+	return nil
 }
 
 // storeLimit is what the store holds already plus what is free, less the reserve.

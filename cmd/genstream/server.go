@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func upCommand() *cobra.Command {
+	var cfg config
+	c := &cobra.Command{
+		Use:     "up",
+		GroupID: "server",
+		Short:   "run everything in this process, and keep the data",
+		Long: `up runs all roles in one process on one data directory, with NATS, the bucket and the
+catalog in it. Without a provider it uses the simulated one.
+
+Every flag can be given as an environment variable (--webhook-url as GENSTREAM_WEBHOOK_URL)
+or in the file that --config names. Flags come before the environment, that before the file.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.resolve(cmd); err != nil {
+				return err
+			}
+			cfg.Roles = []string{roleOrchestrator, roleIngress, roleAPI}
+			return serve(cmd.Context(), cfg, cmd.ErrOrStderr(), cmd.OutOrStdout())
+		},
+	}
+	serverFlags(c.Flags(), &cfg)
+	c.Flags().StringVar(&cfg.NATSListen, "nats-listen", "", "address for NATS clients, with users admin and requester (their passwords are in --data)")
+	return c
+}
+
+func serveCommand() *cobra.Command {
+	var cfg config
+	c := &cobra.Command{
+		Use:     "serve",
+		GroupID: "server",
+		Short:   "run some roles on an existing NATS cluster",
+		Long: `serve runs the roles that --roles names on a NATS server or cluster that is there already.
+Start as many processes of each role as you like. The cluster must sync before it acknowledges
+(sync_interval: always), or acknowledged requests can be lost in a power cut.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.resolve(cmd); err != nil {
+				return err
+			}
+			if cfg.NATSURL == "" {
+				return errors.New("serve needs --nats-url; for a server with NATS inside use `genstream up`")
+			}
+			for _, r := range cfg.Roles {
+				if r != roleOrchestrator && r != roleIngress && r != roleAPI {
+					return fmt.Errorf("role %q is none of %s, %s, %s", r, roleOrchestrator, roleIngress, roleAPI)
+				}
+			}
+			list, err := cfg.providers()
+			if err != nil {
+				return err
+			}
+			if len(list) == 0 {
+				return errors.New("serve needs a provider: GENSTREAM_RUNWARE_KEY, --runware-key-file, or \"providers\" in the file of --config")
+			}
+			return serve(cmd.Context(), cfg, cmd.ErrOrStderr(), cmd.OutOrStdout())
+		},
+	}
+	serverFlags(c.Flags(), &cfg)
+	f := c.Flags()
+	f.StringVar(&cfg.NATSURL, "nats-url", "", "URL of the NATS server or cluster")
+	f.StringVar(&cfg.NATSCreds, "nats-creds", "", "file of NATS credentials")
+	f.IntVar(&cfg.Replicas, "replicas", 1, "replicas of the streams, if they have to be created; 3 on a cluster")
+	f.StringSliceVar(&cfg.Roles, "roles", []string{roleOrchestrator, roleIngress, roleAPI}, "roles of this process")
+	return c
+}
+
+// serve runs a node until ctx ends, and tells where it is.
+func serve(ctx context.Context, cfg config, logs, out io.Writer) error {
+	n, err := openNode(ctx, cfg, wires{}, newLogger(logs, cfg.Verbose))
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	return n.run(ctx, func() { n.tell(out) })
+}
+
+// tell prints where everything is.
+func (n *node) tell(w io.Writer) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "  %-10s "+format+"\n", append([]any{name}, args...)...)
+	}
+	fmt.Fprintf(w, "genstream %s   %s\n\n", version, strings.Join(n.cfg.Roles, ", "))
+	if n.api != nil {
+		line("Gallery", "http://%s", n.api.Addr())
+		line("API", "http://%s/v1   (OpenAPI 3.1 at /openapi.json)", n.api.Addr())
+	}
+	switch {
+	case n.server != nil && n.server.URL() != "":
+		line("NATS", "%s   users admin and requester, passwords in the data directory", n.server.URL())
+	case n.server != nil:
+		line("NATS", "embedded, JetStream on disk, no listener")
+	default:
+		line("NATS", "%s", redactURL(n.cfg.NATSURL))
+	}
+	line("Data", "%s", n.cfg.Data)
+	for _, p := range n.providers {
+		line("Provider", "%s", p.Name)
+	}
+	if n.simulated {
+		line("", "simulated: nothing leaves this machine, nothing is billed")
+	}
+	switch {
+	case n.cfg.WebhookURL != "" && n.hooks != nil:
+		line("Webhooks", "%s, served on %s", n.cfg.WebhookURL, n.hooks.Addr())
+	case n.hooksBase == "" && n.orchestrator != nil:
+		line("Webhooks", "none: without --webhook-url, results are asked for")
+	}
+	fmt.Fprintln(w)
+}
+
+func newLogger(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelWarn
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
