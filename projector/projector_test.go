@@ -1,0 +1,383 @@
+package projector_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/events/stream/streamtest"
+	"github.com/genstream/genstream/projector"
+	"github.com/genstream/genstream/projector/catalog"
+)
+
+func TestCompletedGenerationsAreRows(t *testing.T) {
+	w := newWorld(t)
+	p := w.run(projector.Config{Dir: t.TempDir()})
+	defer p.stop()
+	open, head := w.request(3)
+	p.wait(w)
+	if _, err := p.Current().Generation(t.Context(), open.ID); !errors.Is(err, catalog.ErrNotFound) {
+		t.Errorf("an open generation: %v, want ErrNotFound (I9)", err)
+	}
+	g := w.complete(open, head)
+	p.wait(w)
+	row, artifacts := projector.Rows(g)
+	if got, err := p.Current().Generation(t.Context(), g.ID); err != nil || !reflect.DeepEqual(got, row) {
+		t.Errorf("row is %+v, %v; want %+v (I8)", got, err, row)
+	}
+	page, err := p.Current().Artifacts(t.Context(), catalog.ArtifactFilter{Generation: g.ID})
+	if err != nil || len(page.Artifacts) != len(artifacts) {
+		t.Errorf("artifacts are %+v, %v; want %+v (I7)", page.Artifacts, err, artifacts)
+	}
+	if p.Lag() != 0 || p.Skipped() != 0 || p.Position() != 2 {
+		t.Errorf("lag %d, skipped %d, position %d", p.Lag(), p.Skipped(), p.Position())
+	}
+}
+
+func TestRebuildEqualsLive(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	p := w.run(projector.Config{Dir: dir})
+	w.make(40)
+	p.stop() // wherever it is
+	w.make(40)
+	p = w.run(projector.Config{Dir: dir})
+	defer p.stop()
+	w.make(40)
+	p.wait(w)
+	live := dump(t, p.Current())
+	if n := strings.Count(live, "generations id="); n != 96 {
+		t.Fatalf("%d rows, want 96", n)
+	}
+	if built := w.build(); built != live {
+		t.Errorf("live:\n%s\nbuilt:\n%s", live, built)
+	}
+	var done, total uint64
+	check(t, p.Rebuild(t.Context(), func(d, of uint64) { done, total = d, of }))
+	if rebuilt := dump(t, p.Current()); rebuilt != live {
+		t.Errorf("live:\n%s\nrebuilt:\n%s", live, rebuilt)
+	}
+	if done != w.end() || total != done {
+		t.Errorf("progress ended at %d of %d, the log at %d", done, total, w.end())
+	}
+	w.make(10) // and goes on from there
+	p.wait(w)
+	if dump(t, p.Current()) != w.build() {
+		t.Error("the rebuilt catalog does not go on")
+	}
+}
+
+// A kill leaves the files as they are between two system calls. The copy is taken
+// while the projector writes; whatever it has of the newest transactions, the
+// next life reads on from there, exactly once.
+func TestKilledAnywhereIsExactlyOnce(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	p := w.run(projector.Config{Dir: dir})
+	w.make(20)
+	var wg sync.WaitGroup
+	wg.Go(func() { w.make(200) })
+	var copies []string
+	for i := range 5 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		check(t, p.Wait(ctx, uint64(60*(i+1))))
+		cancel()
+		into := t.TempDir()
+		for _, name := range []string{"CURRENT", "catalog-1.db", "catalog-1.db-wal"} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			check(t, err)
+			check(t, os.WriteFile(filepath.Join(into, name), b, 0o600))
+		}
+		copies = append(copies, into)
+	}
+	wg.Wait()
+	p.stop()
+	want := w.build()
+	for _, from := range copies {
+		next := w.run(projector.Config{Dir: from})
+		next.wait(w)
+		if got := dump(t, next.Current()); got != want {
+			t.Errorf("after a kill:\n%s\nwant:\n%s", got, want)
+		}
+		next.stop()
+	}
+}
+
+func TestPositionMovesOverOpenGenerations(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	p := w.run(projector.Config{Dir: dir})
+	for range 1100 {
+		w.request(1)
+	}
+	p.wait(w)
+	if at, err := p.Current().Position(t.Context()); err != nil || at.Sequence < 1024 {
+		t.Errorf("1,100 commits that complete nothing left the position at %d, %v", at.Sequence, err)
+	}
+	p.stop()
+	c, err := projector.OpenCurrent(t.Context(), dir)
+	check(t, err)
+	defer c.Close()
+	if at, err := c.Position(t.Context()); err != nil || at.Sequence != 1100 || at.Fingerprint != w.log.Fingerprint() || at.Digest == "" {
+		t.Errorf("a stopped projector left the position at %+v, %v", at, err)
+	}
+}
+
+func TestReadersWait(t *testing.T) {
+	w := newWorld(t)
+	p := w.run(projector.Config{Dir: t.TempDir()})
+	defer p.stop()
+	w.make(3)
+	p.wait(w)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Wait(ctx, w.end()+1); !errors.Is(err, context.Canceled) {
+		t.Errorf("wait for what is not there: %v", err)
+	}
+	if err := p.Wait(ctx, w.end()); err != nil {
+		t.Errorf("wait for what is there: %v", err)
+	}
+	changed := p.Changed()
+	last, err := p.Current().LastEntry(t.Context())
+	check(t, err)
+	open, head := w.request(1)
+	p.wait(w)
+	select {
+	case <-changed:
+		t.Error("a commit that completes nothing is no change")
+	default:
+	}
+	g := w.complete(open, head)
+	<-changed
+	if page, err := p.Current().Changes(t.Context(), last, 0); err != nil || len(page) != 1 || page[0].ID != g.ID || page[0].Sequence != w.end() {
+		t.Errorf("changes are %+v, %v", page, err)
+	}
+}
+
+func TestPoisonCommitStopsNobody(t *testing.T) {
+	w := newWorld(t)
+	before, head := w.request(1)
+	w.complete(before, head)
+	for _, tc := range []struct{ types, body string }{
+		{"completed", "not JSON"},
+		{"completed", `{"at":"2026-01-02T03:04:05Z","events":[{"type":"requested"}]}`},
+		{"output_failed,completed", `{"at":"2026-01-02T03:04:05Z","events":[{"type":"completed","generation":{"id":"` + string(before.ID) + `","completed_at":"2026-01-02T03:04:05Z"}}]}`},
+		{"completed", `{"at":"2026-01-02T03:04:05Z","events":[{"type":"annihilated"}]}`},
+	} {
+		w.raw(streamtest.NewID(), tc.types, tc.body)
+	}
+	// Of the right ID and complete, but with somebody else's artifact.
+	id := streamtest.NewID()
+	w.raw(id, "completed", fmt.Sprintf(`{"at":"2026-01-02T03:04:05Z","events":[{"type":"completed","generation":{"id":%q,"model":"m","input":{},
+		"created_at":"2026-01-02T03:04:05Z","completed_at":"2026-01-02T03:04:05Z",
+		"outputs":[{"slot":0,"artifact":{"id":%q,"blob_key":"k","content_type":"t","created_at":"2026-01-02T03:04:05Z"}}]}}]}`, id, events.ArtifactID(before.ID, 0)))
+	after, head := w.request(1)
+	w.complete(after, head)
+
+	var mu sync.Mutex
+	var parked []uint64
+	refused := false
+	p := w.run(projector.Config{Dir: t.TempDir(), Parked: func(_ context.Context, e stream.Entry, cause error) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !refused {
+			refused = true
+			return errors.New("not now")
+		}
+		if !errors.Is(cause, events.ErrMalformed) {
+			t.Errorf("parked with %v", cause)
+		}
+		parked = append(parked, e.Sequence)
+		return nil
+	}})
+	p.wait(w)
+	if p.Skipped() != 5 {
+		t.Errorf("skipped %d, want 5", p.Skipped())
+	}
+	page, err := p.Current().Changes(t.Context(), 0, 0)
+	if err != nil || len(page) != 2 || page[0].ID != before.ID || page[1].ID != after.ID {
+		t.Errorf("changes are %+v, %v", page, err)
+	}
+	p.stop()
+	if fmt.Sprint(parked) != "[3 4 5 6 7]" {
+		t.Errorf("parked %v, want each once, though parking failed at first", parked)
+	}
+}
+
+func TestAnotherLogIsNoticed(t *testing.T) {
+	w := newWorld(t)
+	w.make(10)
+	end := w.end()
+	last, err := w.log.At(t.Context(), end)
+	check(t, err)
+	for name, at := range map[string]catalog.Position{
+		"replaced":         {Fingerprint: "another", Sequence: end, Digest: last.Digest},
+		"replaced at zero": {Fingerprint: "another"},
+		"cut":              {Fingerprint: w.log.Fingerprint(), Sequence: end + 1, Digest: "d"},
+		"changed":          {Fingerprint: w.log.Fingerprint(), Sequence: end - 1, Digest: last.Digest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			c, err := catalog.Create(t.Context(), filepath.Join(dir, "catalog-1.db"), at.Fingerprint)
+			check(t, err)
+			_, err = c.Insert(t.Context(), nil, at)
+			check(t, errors.Join(err, c.Close(), os.WriteFile(filepath.Join(dir, "CURRENT"), []byte("catalog-1.db\n"), 0o600)))
+			p, err := projector.New(t.Context(), projector.Config{Log: w.log, Dir: dir})
+			check(t, err)
+			defer p.Close()
+			if err := p.Run(t.Context()); !errors.Is(err, projector.ErrDiverged) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("run: %v, want ErrDiverged and what to do (I21)", err)
+			}
+			check(t, p.Rebuild(t.Context(), nil)) // the way out
+			if dump(t, p.Current()) != w.build() {
+				t.Error("the rebuilt catalog is another one")
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			check(t, p.Run(ctx))
+		})
+	}
+}
+
+func TestRebuildWhileReadingAndWriting(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	w.make(50)
+	p := w.run(projector.Config{Dir: dir})
+	p.wait(w)
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for !stop.Load() {
+			w.make(5)
+		}
+	})
+	wg.Go(func() { // a reader never goes back in time
+		var last int64
+		for !stop.Load() {
+			counts, err := p.Current().Counts(context.Background())
+			if err != nil || counts.Generations < last {
+				t.Errorf("%d generations after %d: %v", counts.Generations, last, err)
+				return
+			}
+			last = counts.Generations
+		}
+	})
+	old, err := p.Current().Snapshot(t.Context())
+	check(t, err)
+	at, err := old.Counts(t.Context())
+	check(t, err)
+	for range 3 {
+		check(t, p.Rebuild(t.Context(), nil))
+	}
+	if again, err := old.Counts(t.Context()); err != nil || again != at {
+		t.Errorf("a reader of the old build finds %+v, %v; before %+v", again, err, at)
+	}
+	old.Close()
+	stop.Store(true)
+	wg.Wait()
+	p.wait(w)
+	if dump(t, p.Current()) != w.build() {
+		t.Error("three rebuilds under load gave another catalog")
+	}
+	if current, err := os.ReadFile(filepath.Join(dir, "CURRENT")); err != nil || string(current) != "catalog-4.db\n" {
+		t.Errorf("CURRENT is %q, %v", current, err)
+	}
+	p.stop()
+	if names := files(t, dir); fmt.Sprint(names) != "[CURRENT catalog-4.db]" {
+		t.Errorf("left over: %v", names)
+	}
+}
+
+func TestAbandonedRebuildLeavesNothing(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	w.make(30)
+	p := w.run(projector.Config{Dir: dir})
+	p.wait(w)
+	before := p.Current()
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := p.Rebuild(ctx, func(uint64, uint64) { cancel() }); !errors.Is(err, context.Canceled) {
+		t.Errorf("rebuild: %v, want Canceled", err)
+	}
+	if p.Current() != before {
+		t.Error("an abandoned rebuild serves")
+	}
+	p.stop()
+	if names := files(t, dir); fmt.Sprint(names) != "[CURRENT catalog-1.db]" {
+		t.Errorf("left over: %v", names)
+	}
+}
+
+// What a crash, a disk or an operator can leave in the folder: the next start has
+// a catalog of everything, whatever it was.
+func TestFolderIsMended(t *testing.T) {
+	w := newWorld(t)
+	w.make(30)
+	want := w.build()
+	for name, tc := range map[string]struct {
+		spoil func(dir string) error
+		left  string
+	}{
+		"nothing": {func(string) error { return nil }, "[CURRENT catalog-1.db]"},
+		"rebuild that did not end": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "catalog-7.db"), []byte("half"), 0o600)
+		}, "[CURRENT catalog-1.db]"},
+		"half-written CURRENT": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "CURRENT.123"), []byte("cata"), 0o600)
+		}, "[CURRENT catalog-1.db]"},
+		"no CURRENT":            {func(dir string) error { return os.Remove(filepath.Join(dir, "CURRENT")) }, "[CURRENT catalog-2.db]"},
+		"CURRENT of no meaning": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "CURRENT"), []byte("../x.db\n"), 0o600) }, "[CURRENT catalog-2.db]"},
+		"no build":              {func(dir string) error { return os.Remove(filepath.Join(dir, "catalog-1.db")) }, "[CURRENT catalog-1.db]"},
+		"empty build":           {func(dir string) error { return os.Truncate(filepath.Join(dir, "catalog-1.db"), 0) }, "[CURRENT catalog-2.db]"},
+		"damaged build":         {func(dir string) error { return overwrite(dir, 4096, make([]byte, 4096)) }, "[CURRENT catalog-1.db.damaged catalog-2.db]"},
+		"another schema":        {func(dir string) error { return overwrite(dir, 60, []byte{0, 0, 0, 7}) }, "[CURRENT catalog-2.db]"}, // user_version, sqlite.org/fileformat2.html 1.3
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			p := w.run(projector.Config{Dir: dir})
+			p.wait(w)
+			p.stop()
+			check(t, tc.spoil(dir))
+			p = w.run(projector.Config{Dir: dir})
+			p.wait(w)
+			// Of another schema it serves first, then changes without a new position.
+			for changed := p.Changed(); name == "another schema" && filepath.Base(p.Current().Path()) == "catalog-1.db"; changed = p.Changed() {
+				if dump(t, p.Current()) != want {
+					t.Error("the old build does not serve")
+				}
+				if filepath.Base(p.Current().Path()) == "catalog-1.db" {
+					<-changed
+				}
+			}
+			if got := dump(t, p.Current()); got != want {
+				t.Errorf("mended to\n%s\nwant\n%s", got, want)
+			}
+			p.stop()
+			if names := files(t, dir); fmt.Sprint(names) != tc.left {
+				t.Errorf("left %v, want %s", names, tc.left)
+			}
+		})
+	}
+}
+
+func TestOpenCurrentOfNothing(t *testing.T) {
+	if _, err := projector.OpenCurrent(t.Context(), t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("open: %v, want ErrNotExist", err)
+	}
+}
+
+func overwrite(dir string, at int64, b []byte) error {
+	f, err := os.OpenFile(filepath.Join(dir, "catalog-1.db"), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, at)
+	return errors.Join(err, f.Close())
+}
