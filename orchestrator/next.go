@@ -29,14 +29,16 @@ type Rules struct {
 // Memory is what a process knows of an open generation and may forget at any
 // time: the generation then takes a little longer, and nothing else changes.
 type Memory struct {
-	Calling  bool                  // our create call for the present claim is under way
-	Polling  bool                  // so is a question to the provider
-	Polls    int                   // questions since the last claim
-	PolledAt time.Time             // when the last one was asked; at first, the time of the claim
-	Believe  time.Time             // from when on "unknown task" is believed for the unanswered claim; zero = the claim's Until
-	LastPoll bool                  // the last question, at the deadline, was answered or given up
-	Lost     [events.MaxCount]bool // the provider took the task, and said later that it knows none such
-	Fetches  [events.MaxCount]Fetching
+	Calling   bool                  // our create call for the present claim is under way
+	Polling   bool                  // so is a question to the provider
+	Polls     int                   // questions since the last claim
+	PolledAt  time.Time             // when the last one was asked; at first, the time of the claim
+	Believe   time.Time             // from when on "unknown task" is believed for the unanswered claim; zero = the claim's Until
+	Since     time.Time             // when this process took the generation up; a deadline that had passed by then is followed by the grace all the same
+	LastPoll  bool                  // the last question, at the deadline, was answered
+	LastAgain time.Time             // it failed, and is not asked again before
+	Lost      [events.MaxCount]bool // the provider took the task, and said later that it knows none such
+	Fetches   [events.MaxCount]Fetching
 }
 
 // Fetching is how far the download of one slot's file is.
@@ -81,6 +83,19 @@ func (Wait) step()     {}
 // downloads under way; by then the generation completes with what there is.
 const Grace = 10 * time.Second
 
+// lastGap is the pause after a last question that failed.
+const lastGap = 2 * time.Second
+
+// end is when the generation completes with what there is. A process that comes
+// late, because none ran when the deadline passed, still asks and downloads: what
+// the provider finished was paid for.
+func (o Open) end() time.Time {
+	if o.Since.After(o.Deadline) {
+		return o.Since.Add(Grace)
+	}
+	return o.Deadline.Add(Grace)
+}
+
 // Next is the only place that decides. It is pure: what it says depends on its
 // arguments alone, so that every process, before and after any crash, comes to
 // the same decision. Append comes alone: its events change what comes next.
@@ -96,7 +111,7 @@ func Next(o Open, now time.Time) []Step {
 	}
 	d := decision{o: o, now: now, wake: o.Deadline}
 	if d.overdue() {
-		d.wake = o.Deadline.Add(Grace)
+		d.wake = o.end()
 	}
 	d.fetches()
 	d.dispatch()
@@ -111,7 +126,7 @@ func Next(o Open, now time.Time) []Step {
 func settled(o Open, now time.Time) []events.Event {
 	var evs []events.Event
 	overdue := !now.Before(o.Deadline)
-	late := !now.Before(o.Deadline.Add(Grace))
+	late := !now.Before(o.end())
 	for i, s := range o.Slots {
 		fail := func(e events.Error) { evs = append(evs, events.OutputFailed{Slot: i, Error: e}) }
 		f := o.Fetches[i]
@@ -187,9 +202,10 @@ func (d *decision) fetches() {
 }
 
 // dispatch asks for every slot that nobody was asked for, and for another try of
-// those that failed in a way that may pass. One claim is open at a time.
+// those that failed in a way that may pass. One claim is open at a time, and one
+// call under way, also when deliveries have answered its claim before it did.
 func (d *decision) dispatch() {
-	if d.o.Claim != nil || d.overdue() {
+	if d.o.Claim != nil || d.o.Calling || d.overdue() {
 		return
 	}
 	var tasks []events.Task
@@ -218,7 +234,7 @@ func (d *decision) poll() {
 	}
 	switch {
 	case d.overdue():
-		if !d.o.LastPoll {
+		if !d.o.LastPoll && d.at(d.o.LastAgain) {
 			d.steps = append(d.steps, Poll{Tasks: tasks, Last: true})
 		}
 	case fresh && d.at(d.o.PolledAt.Add(time.Second)) || d.at(d.nextPoll()):

@@ -229,7 +229,7 @@ func (w *world) restart(alone bool) {
 	rules := w.entry.open.Rules
 	rules.Life += "'"
 	w.entry = &entry{id: storyID, index: -1}
-	w.entry.open.Rules = rules
+	w.entry.open.Rules, w.entry.open.Since = rules, w.now
 	for _, c := range w.log {
 		w.entry.fold(c, stream.Head{Sequence: c.Sequence, Version: c.Version})
 	}

@@ -33,7 +33,7 @@ func (c called) apply(o *Open, now time.Time) []events.Event {
 	o.Calling = false
 	if o.Claim == nil || o.Claim.Attempt != c.claim.Attempt {
 		// Deliveries have proved every task to be taken: only inline results are news.
-		return c.results(*o)
+		return arrived(o, c.delivered)
 	}
 	if c.err != nil {
 		return c.failed(o, now)
@@ -41,10 +41,8 @@ func (c called) apply(o *Open, now time.Time) []events.Event {
 	var refused []events.Event
 	d := events.Dispatched{Attempt: c.claim.Attempt}
 	for _, t := range c.claim.Tasks {
-		if o.Slots[t.Slot].Ended {
-			continue
-		}
 		switch {
+		case settledBy(o.Slots[t.Slot]):
 		case slices.Contains(c.answer.Accepted, t.ID) || hasResult(c.answer.Results, t.ID):
 			d.Accepted = append(d.Accepted, t.Slot)
 		default:
@@ -56,7 +54,7 @@ func (c called) apply(o *Open, now time.Time) []events.Event {
 			// Nothing said: the slot stays claimed, and is asked about.
 		}
 	}
-	return slices.Concat([]events.Event{d}, refused, c.results(*o))
+	return slices.Concat([]events.Event{d}, refused, arrived(o, c.delivered))
 }
 
 // failed is the end of a call that was not answered task by task.
@@ -72,9 +70,8 @@ func (c called) failed(o *Open, now time.Time) []events.Event {
 	var refused []events.Event
 	d := events.Dispatched{Attempt: c.claim.Attempt}
 	for _, t := range c.claim.Tasks {
-		s := o.Slots[t.Slot]
 		switch {
-		case s.Ended || s.Accepted: // a delivery knew better
+		case settledBy(o.Slots[t.Slot]):
 		case c.err.Kind == provider.Refused:
 			refused = append(refused, events.OutputFailed{Slot: t.Slot, Error: c.err.Err})
 		default:
@@ -84,11 +81,23 @@ func (c called) failed(o *Open, now time.Time) []events.Event {
 	return append([]events.Event{d}, refused...)
 }
 
-func (c called) results(o Open) []events.Event {
-	if c.delivered == nil || !news(o, *c.delivered) {
+// settledBy says whether a delivery knew better than the answer to the call can:
+// a picture that was delivered is kept, whatever the call is told.
+func settledBy(s events.Slot) bool { return s.Ended || s.Accepted || s.Result != nil }
+
+// arrived is the event of a delivery, if it is news. A new result is a new
+// download: what is remembered of the one before does not count against it.
+func arrived(o *Open, d *events.Delivered) []events.Event {
+	if d == nil || !news(*o, *d) {
 		return nil
 	}
-	return []events.Event{*c.delivered}
+	for _, r := range d.Results {
+		i, _, ok := o.SlotOf(r.Task)
+		if ok && r.Error == nil && o.Slots[i].Result != nil && r.URL != o.Slots[i].Result.URL {
+			o.Fetches[i] = Fetching{Busy: o.Fetches[i].Busy}
+		}
+	}
+	return []events.Event{*d}
 }
 
 // declined puts a slot off: as long as the provider asks for, or else twice as
@@ -112,21 +121,21 @@ type polled struct {
 func (p polled) discard() { _ = p.answer.Reply.Close() }
 
 func (p polled) apply(o *Open, now time.Time) []events.Event {
-	o.Polling, o.PolledAt, o.LastPoll = false, now, o.LastPoll || p.last
+	o.Polling, o.PolledAt = false, now
 	o.Polls++
 	if p.err != nil {
+		if p.last { // a picture may be waiting there: asked again while there is time
+			o.LastAgain = now.Add(lastGap)
+		}
 		return nil
 	}
+	o.LastPoll = o.LastPoll || p.last
 	for i, s := range o.Slots {
 		if s.Result != nil && slices.Contains(p.tasks, s.Result.Task) {
 			o.Fetches[i].Asked = true
 		}
 	}
-	var evs []events.Event
-	if p.delivered != nil && news(*o, *p.delivered) {
-		evs = append(evs, *p.delivered)
-	}
-	return append(evs, p.claimed(o, now)...)
+	return append(arrived(o, p.delivered), p.claimed(o, now)...)
 }
 
 // claimed answers a claim whose own answer is missing, and takes back what the
@@ -159,8 +168,8 @@ func (p polled) claimed(o *Open, now time.Time) []events.Event {
 	return []events.Event{d}
 }
 
-// news says whether a delivery tells the fold anything: a first result, or a new
-// URL for a file that could not be had at the old one.
+// news says whether a delivery tells the fold anything: a first result, or
+// another place to have the file from.
 func news(o Open, d events.Delivered) bool {
 	for _, r := range d.Results {
 		i, try, ok := o.SlotOf(r.Task)
@@ -175,7 +184,7 @@ func news(o Open, d events.Delivered) bool {
 			}
 		case s.Result == nil:
 			return true
-		case o.Fetches[i].Gone && r.URL != s.Result.URL:
+		case s.Result.File == nil && r.URL != s.Result.URL:
 			return true
 		}
 	}
