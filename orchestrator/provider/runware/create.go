@@ -72,21 +72,20 @@ func payload(call provider.Call, ttl time.Duration) ([]byte, error) {
 			}
 		}
 	}
+	return encode(list), nil
+}
+
+func quote(s string) json.RawMessage { return encode(s) }
+
+// encode is JSON without the escaping for HTML; v is of a kind that always has one.
+func encode(v any) json.RawMessage {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(list); err != nil {
-		return nil, fmt.Errorf("encode tasks: %w", err)
+	if err := enc.Encode(v); err != nil {
+		panic("runware: cannot encode: " + err.Error())
 	}
-	return bytes.TrimSpace(b.Bytes()), nil
-}
-
-func quote(s string) json.RawMessage {
-	b, err := json.Marshal(s)
-	if err != nil {
-		panic("runware: a string does not marshal: " + err.Error())
-	}
-	return b
+	return bytes.TrimSpace(b.Bytes())
 }
 
 // created sorts the answer to a create call.
@@ -198,6 +197,9 @@ func (a *answering) inUnison(n int) *provider.Error {
 			return nil
 		}
 		kind = k
+	}
+	if kind == provider.Account {
+		one.After = 0
 	}
 	return &provider.Error{Kind: kind, After: one.After, Err: one.Error}
 }

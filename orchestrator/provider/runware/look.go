@@ -63,11 +63,7 @@ func (p *Provider) ask(ctx context.Context, question string, tasks []string) (re
 	for i, t := range tasks {
 		list[i] = task{question, t}
 	}
-	body, err := json.Marshal(list)
-	if err != nil {
-		panic("runware: a question does not marshal: " + err.Error())
-	}
-	return p.post(ctx, body)
+	return p.post(ctx, encode(list))
 }
 
 type looking struct {

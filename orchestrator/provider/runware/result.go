@@ -81,9 +81,6 @@ func (p *Provider) failure(task string, e item) provider.Result {
 	return provider.Result{Task: task, Cost: costOf(e["cost"]), Error: &err}
 }
 
-// maxCode bounds a code, in bytes as encoded.
-const maxCode = 64
-
 // errorOf is an error item as an event holds it; http is the HTTP code that it
 // came with, 0 = none.
 func (p *Provider) errorOf(e item, http int) events.Error {
@@ -104,7 +101,7 @@ func (p *Provider) errorOf(e item, http int) events.Error {
 		}
 	}
 	return events.Error{
-		Code:    events.Cut(p.scrub(code), maxCode),
+		Code:    events.Cut(p.scrub(code), events.MaxCode),
 		Message: events.Cut(p.scrub(message), events.MaxNote),
 		Class:   class,
 	}
@@ -161,10 +158,7 @@ func metadata(i item) json.RawMessage {
 		if !ok || placed(k) {
 			continue
 		}
-		key, err := json.Marshal(k)
-		if err != nil {
-			panic("runware: a string does not marshal: " + err.Error())
-		}
+		key := quote(k)
 		if len(b)+len(key)+len(v)+2+len(left) > events.MaxNote {
 			cut = true
 			continue
@@ -194,7 +188,7 @@ func placed(k string) bool {
 	return inlineKey(k) || slices.Contains(outputKeys(), k)
 }
 
-// scalar is a string, number or boolean as encoding/json writes it.
+// scalar is a string, number or boolean as events encode it.
 func scalar(raw json.RawMessage, limit int) (json.RawMessage, bool) {
 	var v any
 	d := json.NewDecoder(bytes.NewReader(raw))
@@ -213,6 +207,5 @@ func scalar(raw json.RawMessage, limit int) (json.RawMessage, bool) {
 	default:
 		return nil, false
 	}
-	b, err := json.Marshal(v)
-	return b, err == nil
+	return encode(v), true
 }

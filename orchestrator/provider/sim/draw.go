@@ -63,9 +63,13 @@ func (p *painter) draw(o Order) []byte {
 		width := 0.08 + 0.22*d.Float64()
 		add(1+d.Float64(), bell(width), bell(width), true)
 	}
-	img := image.NewPaletted(image.Rect(0, 0, w, h), palette(d.Float64(), 0.15+0.5*d.Float64()))
+	low, high := field[0], field[0]
+	for _, v := range field {
+		low, high = min(low, v), max(high, v)
+	}
+	img := image.NewPaletted(image.Rect(0, 0, w, h), palette(d.Float64(), 0.08+0.2*d.Float64()))
 	for i, v := range field {
-		img.Pix[i] = uint8(min(255, max(0, (v+1.7)*46)))
+		img.Pix[i] = uint8(255 * (v - low) / max(high-low, 1e-9))
 	}
 	var b bytes.Buffer
 	e := png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: p}
@@ -75,18 +79,28 @@ func (p *painter) draw(o Order) []byte {
 	return b.Bytes()
 }
 
-// palette runs from dark to light, and through span of the colour wheel from hue.
+// palette runs from night blue through two colours of the wheel, span apart, to cream.
 func palette(hue, span float64) color.Palette {
+	stops := [][3]float64{{14, 16, 38}, wheel(hue, 0.75), wheel(hue+span, 1), {255, 246, 224}}
 	pal := make(color.Palette, 256)
 	for i := range pal {
-		t := float64(i) / 255
-		channel := func(shift float64) uint8 {
-			tint := 0.5 + 0.5*math.Cos(2*math.Pi*(hue+span*t+shift))
-			return uint8(255 * (0.1 + 0.9*t) * (0.35 + 0.65*tint))
-		}
-		pal[i] = color.RGBA{channel(0), channel(1.0 / 3), channel(2.0 / 3), 255}
+		t := float64(i) / 255 * float64(len(stops)-1)
+		n := min(int(t), len(stops)-2)
+		a, b, part := stops[n], stops[n+1], t-float64(n)
+		mix := func(c int) uint8 { return uint8(a[c] + (b[c]-a[c])*part) }
+		pal[i] = color.RGBA{mix(0), mix(1), mix(2), 255}
 	}
 	return pal
+}
+
+// wheel is a full colour at an angle of 0 to 1.
+func wheel(hue, light float64) [3]float64 {
+	var c [3]float64
+	for i := range c {
+		_, t := math.Modf(hue + float64(i)/3 + 1)
+		c[i] = 255 * light * min(1, max(0.18, math.Abs(6*t-3)-1))
+	}
+	return c
 }
 
 func scaled(w, h int) (int, int) {
