@@ -235,9 +235,9 @@ func (n *node) openSimulator() (base string, err error) {
 	if n.simulator, err = n.wires.open("127.0.0.1:0"); err != nil {
 		return "", fmt.Errorf("listen for the simulated provider: %w", err)
 	}
-	base = "http://" + n.simulator.Addr().String()
+	root := "http://" + n.simulator.Addr().String()
 	cfg := n.cfg.Sim
-	cfg.BaseURL = func() string { return base }
+	cfg.BaseURL = func() string { return root }
 	cfg.Webhooks = n.wires.transport
 	cfg.Journal = filepath.Join(n.cfg.Data, journalName)
 	n.sim, err = sim.New(cfg)
@@ -247,7 +247,7 @@ func (n *node) openSimulator() (base string, err error) {
 	if n.hooks != nil && n.hooksBase == "" {
 		n.hooksBase = "http://" + n.hooks.Addr().String()
 	}
-	return base + "/v1", nil
+	return root + "/v1", nil
 }
 
 // openRoles makes the parts of each role.
