@@ -158,16 +158,9 @@ func TestPartsImportOnlyWhatTheyMay(t *testing.T) {
 			}
 		}
 	}
-	for name, may := range policy {
-		i := slices.IndexFunc(packages, func(p goPackage) bool { return p.name() == name })
-		if i < 0 {
+	for name := range policy {
+		if !slices.ContainsFunc(packages, func(p goPackage) bool { return p.name() == name }) {
 			t.Errorf("a rule is about %s, which is not there", name)
-			continue
-		}
-		for _, own := range may {
-			if own != "*" && !slices.Contains(packages[i].Imports, module+"/"+own) {
-				t.Errorf("%s may import %s and does not: the rule is wider than it has to be", name, own)
-			}
 		}
 	}
 }

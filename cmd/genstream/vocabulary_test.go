@@ -80,8 +80,6 @@ func TestNoStatus(t *testing.T) {
 				t.Errorf("%s: %s: no %s: %s", fset.Position(pos), name, word, forbidden[word])
 			}
 		}
-		// Methods that another's interface names, and texts handed to others'
-		// functions, would be exceptions; there are none yet.
 		ast.Inspect(s.file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.File:
