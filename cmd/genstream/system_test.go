@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/genstream/genstream/events"
-	"github.com/genstream/genstream/events/stream/streamtest"
 	"github.com/genstream/genstream/orchestrator/provider/sim"
 )
 
@@ -74,7 +73,7 @@ func (w *world) load(n, clients int, between func(done int)) []events.ID {
 		var wg sync.WaitGroup
 		for i := done; i < min(done+clients, n); i++ {
 			wg.Go(func() {
-				ids[i] = streamtest.NewID()
+				ids[i] = events.SubmittedID("load", uint64(i), time.Now()) // the same in every run, so that fates are too
 				rng := rand.New(rand.NewPCG(uint64(i), 1))
 				err := w.create(ids[i], map[string]any{
 					"model": "runware:101@1", "count": 1 + rng.IntN(4),
