@@ -22,6 +22,7 @@ type build struct {
 	at       catalog.Position // as far as this process has read
 	unsaved  int              // commits read since the position was written
 	outdated bool             // of another schema: it serves, and takes no rows
+	damaged  bool             // found so while it served: it is kept for somebody to look at
 	skipped  uint64           // completing commits passed over by this process
 }
 
@@ -95,6 +96,16 @@ func (b *build) save(ctx context.Context) error {
 	}
 	b.unsaved = 0
 	return nil
+}
+
+// retire closes b, which serves no more, and removes its files or, if they are
+// damaged, sets them aside.
+func (b *build) retire(dir string) error {
+	err := b.cat.Close()
+	if b.damaged {
+		return errors.Join(err, setAside(dir, b.name))
+	}
+	return errors.Join(err, removeBuild(dir, b.name))
 }
 
 // fill reads the log into b up to and including a sequence.

@@ -21,9 +21,9 @@ var (
 	buildFile = regexp.MustCompile(`^(catalog-[0-9]{1,18}\.db)(-wal|-shm|-journal)?$`)
 )
 
-// OpenCurrent opens the build that serves in the folder, for reading only: it is
-// how a second process (verify) looks at it. The error wraps fs.ErrNotExist if
-// there is none, catalog.ErrDamaged or catalog.ErrSchema.
+// OpenCurrent opens the build that serves in the folder, for reading only, and
+// checks the whole file: it is how a second process (verify) looks at it. The error
+// wraps fs.ErrNotExist if there is none, catalog.ErrDamaged or catalog.ErrSchema.
 func OpenCurrent(ctx context.Context, dir string) (*catalog.Catalog, error) {
 	name, err := readCurrent(dir)
 	if err != nil {
@@ -32,7 +32,14 @@ func OpenCurrent(ctx context.Context, dir string) (*catalog.Catalog, error) {
 	if name == "" {
 		return nil, fmt.Errorf("open catalog in %s: no %s: %w", dir, currentFile, fs.ErrNotExist)
 	}
-	return catalog.OpenReader(ctx, filepath.Join(dir, name))
+	c, err := catalog.OpenReader(ctx, filepath.Join(dir, name))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Check(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }
 
 // readCurrent is the name of the build that serves, empty if there is none: a

@@ -46,10 +46,10 @@ type Projector struct {
 	changed  chan struct{}
 }
 
-// New opens the folder's current build, or begins the first one. A damaged build
-// is set aside and begun again, one of another schema goes on serving, if it can
-// answer, until Run has built its successor. The log is not compared with it
-// before Run. A large catalog takes a while: the whole file is checked.
+// New opens the folder's current build, or begins the first one. A build that
+// cannot be opened is set aside and begun again; one of another schema goes on
+// serving, if it can answer, until Run has built its successor. Run also checks the
+// whole file, and compares the log with it.
 func New(ctx context.Context, cfg Config) (*Projector, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -73,7 +73,7 @@ func New(ctx context.Context, cfg Config) (*Projector, error) {
 func (p *Projector) Close() error {
 	err := p.live.cat.Close()
 	if p.before != nil {
-		err = errors.Join(err, p.before.cat.Close(), removeBuild(p.cfg.Dir, p.before.name))
+		err = errors.Join(err, p.before.retire(p.cfg.Dir))
 	}
 	return err
 }

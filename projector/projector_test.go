@@ -1,6 +1,7 @@
 package projector_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 )
 
 func TestCompletedGenerationsAreRows(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.run(projector.Config{Dir: t.TempDir()})
 	defer p.stop()
@@ -46,6 +48,7 @@ func TestCompletedGenerationsAreRows(t *testing.T) {
 }
 
 func TestRebuildEqualsLive(t *testing.T) {
+	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
 	p := w.run(projector.Config{Dir: dir})
 	w.make(40)
@@ -81,6 +84,7 @@ func TestRebuildEqualsLive(t *testing.T) {
 // while the projector writes; whatever it has of the newest transactions, the
 // next life reads on from there, exactly once.
 func TestKilledAnywhereIsExactlyOnce(t *testing.T) {
+	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
 	p := w.run(projector.Config{Dir: dir})
 	w.make(20)
@@ -113,11 +117,21 @@ func TestKilledAnywhereIsExactlyOnce(t *testing.T) {
 }
 
 func TestPositionMovesOverOpenGenerations(t *testing.T) {
+	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
 	p := w.run(projector.Config{Dir: dir})
-	for range 1100 {
-		w.request(1)
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for range 110 {
+				id := streamtest.NewID()
+				if _, _, err := w.log.Append(context.Background(), id, stream.Head{}, events.Now(), streamtest.Request(id, 1)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
+	wg.Wait()
 	p.wait(w)
 	if at, err := p.Current().Position(t.Context()); err != nil || at.Sequence < 1024 {
 		t.Errorf("1,100 commits that complete nothing left the position at %d, %v", at.Sequence, err)
@@ -132,6 +146,7 @@ func TestPositionMovesOverOpenGenerations(t *testing.T) {
 }
 
 func TestReadersWait(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.run(projector.Config{Dir: t.TempDir()})
 	defer p.stop()
@@ -163,6 +178,7 @@ func TestReadersWait(t *testing.T) {
 }
 
 func TestPoisonCommitStopsNobody(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	before, head := w.request(1)
 	w.complete(before, head)
@@ -213,6 +229,7 @@ func TestPoisonCommitStopsNobody(t *testing.T) {
 }
 
 func TestAnotherLogIsNoticed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.make(10)
 	end := w.end()
@@ -248,6 +265,7 @@ func TestAnotherLogIsNoticed(t *testing.T) {
 }
 
 func TestRebuildWhileReadingAndWriting(t *testing.T) {
+	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
 	w.make(50)
 	p := w.run(projector.Config{Dir: dir})
@@ -297,6 +315,7 @@ func TestRebuildWhileReadingAndWriting(t *testing.T) {
 }
 
 func TestAbandonedRebuildLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
 	w.make(30)
 	p := w.run(projector.Config{Dir: dir})
@@ -318,26 +337,27 @@ func TestAbandonedRebuildLeavesNothing(t *testing.T) {
 // What a crash, a disk or an operator can leave in the folder: the next start has
 // a catalog of everything, whatever it was.
 func TestFolderIsMended(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.make(30)
 	want := w.build()
 	for name, tc := range map[string]struct {
-		spoil func(dir string) error
-		left  string
+		spoil        func(dir string) error
+		serves, left string
 	}{
-		"nothing": {func(string) error { return nil }, "[CURRENT catalog-1.db]"},
+		"nothing": {func(string) error { return nil }, "catalog-1.db", "[CURRENT catalog-1.db]"},
 		"rebuild that did not end": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "catalog-7.db"), []byte("half"), 0o600)
-		}, "[CURRENT catalog-1.db]"},
+		}, "catalog-1.db", "[CURRENT catalog-1.db]"},
 		"half-written CURRENT": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "CURRENT.123"), []byte("cata"), 0o600)
-		}, "[CURRENT catalog-1.db]"},
-		"no CURRENT":            {func(dir string) error { return os.Remove(filepath.Join(dir, "CURRENT")) }, "[CURRENT catalog-2.db]"},
-		"CURRENT of no meaning": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "CURRENT"), []byte("../x.db\n"), 0o600) }, "[CURRENT catalog-2.db]"},
-		"no build":              {func(dir string) error { return os.Remove(filepath.Join(dir, "catalog-1.db")) }, "[CURRENT catalog-1.db]"},
-		"empty build":           {func(dir string) error { return os.Truncate(filepath.Join(dir, "catalog-1.db"), 0) }, "[CURRENT catalog-2.db]"},
-		"damaged build":         {func(dir string) error { return overwrite(dir, 4096, make([]byte, 4096)) }, "[CURRENT catalog-1.db.damaged catalog-2.db]"},
-		"another schema":        {func(dir string) error { return overwrite(dir, 60, []byte{0, 0, 0, 7}) }, "[CURRENT catalog-2.db]"}, // user_version, sqlite.org/fileformat2.html 1.3
+		}, "catalog-1.db", "[CURRENT catalog-1.db]"},
+		"no CURRENT":            {func(dir string) error { return os.Remove(filepath.Join(dir, "CURRENT")) }, "catalog-2.db", "[CURRENT catalog-2.db]"},
+		"CURRENT of no meaning": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "CURRENT"), []byte("../x.db\n"), 0o600) }, "catalog-2.db", "[CURRENT catalog-2.db]"},
+		"no build":              {func(dir string) error { return os.Remove(filepath.Join(dir, "catalog-1.db")) }, "catalog-1.db", "[CURRENT catalog-1.db]"},
+		"empty build":           {func(dir string) error { return os.Truncate(filepath.Join(dir, "catalog-1.db"), 0) }, "catalog-2.db", "[CURRENT catalog-2.db]"},
+		"damaged build":         {func(dir string) error { return overwrite(dir, 4096, make([]byte, 4096)) }, "catalog-2.db", "[CURRENT catalog-1.db.damaged catalog-2.db]"},
+		"another schema":        {func(dir string) error { return overwrite(dir, 60, []byte{0, 0, 0, 7}) }, "catalog-2.db", "[CURRENT catalog-2.db]"}, // user_version, sqlite.org/fileformat2.html 1.3
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -347,15 +367,14 @@ func TestFolderIsMended(t *testing.T) {
 			check(t, tc.spoil(dir))
 			p = w.run(projector.Config{Dir: dir})
 			p.wait(w)
-			// Of another schema it serves first, then changes without a new position.
-			for changed := p.Changed(); name == "another schema" && filepath.Base(p.Current().Path()) == "catalog-1.db"; changed = p.Changed() {
-				if dump(t, p.Current()) != want {
-					t.Error("the old build does not serve")
-				}
-				if filepath.Base(p.Current().Path()) == "catalog-1.db" {
+			// A build that can still serve does so until the next one is there.
+			for filepath.Base(p.Current().Path()) != tc.serves {
+				changed := p.Changed()
+				if filepath.Base(p.Current().Path()) != tc.serves {
 					<-changed
 				}
 			}
+			p.wait(w)
 			if got := dump(t, p.Current()); got != want {
 				t.Errorf("mended to\n%s\nwant\n%s", got, want)
 			}
@@ -367,7 +386,47 @@ func TestFolderIsMended(t *testing.T) {
 	}
 }
 
+// While its successor is built, and before the log is even looked at, a build of
+// another schema answers as before.
+func TestOldSchemaServesMeanwhile(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t), t.TempDir()
+	w.make(10)
+	p := w.run(projector.Config{Dir: dir})
+	p.wait(w)
+	p.stop()
+	check(t, overwrite(dir, 60, []byte{0, 0, 0, 7}))
+	old, err := projector.New(t.Context(), projector.Config{Log: w.log, Dir: dir})
+	check(t, err)
+	defer old.Close()
+	if old.Position() != w.end() || dump(t, old.Current()) != w.build() {
+		t.Errorf("the old build is at %d of %d, or says something else", old.Position(), w.end())
+	}
+}
+
+// Nobody compares rows with the log as long as they can be read: a row that was
+// changed behind our back is found by its difference from a build of the log.
+func TestAlteredRowShowsInTheDump(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t), t.TempDir()
+	w.make(10)
+	p := w.run(projector.Config{Dir: dir})
+	p.wait(w)
+	p.stop()
+	path := filepath.Join(dir, "catalog-1.db")
+	b, err := os.ReadFile(path)
+	check(t, err)
+	check(t, os.WriteFile(path, bytes.ReplaceAll(b, []byte("red fox"), []byte("red cat")), 0o600))
+	c, err := projector.OpenCurrent(t.Context(), dir)
+	check(t, err)
+	defer c.Close()
+	if dump(t, c) == w.build() {
+		t.Error("an altered row does not show")
+	}
+}
+
 func TestOpenCurrentOfNothing(t *testing.T) {
+	t.Parallel()
 	if _, err := projector.OpenCurrent(t.Context(), t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("open: %v, want ErrNotExist", err)
 	}

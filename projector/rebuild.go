@@ -19,12 +19,36 @@ const near = 256
 // The log is not compared with the old build: a rebuild is the way out of
 // ErrDiverged as well.
 func (p *Projector) Rebuild(ctx context.Context, progress func(done, total uint64)) error {
+	if err := p.take(ctx); err != nil {
+		return err
+	}
+	defer func() { <-p.rebuilding }()
+	return p.rebuild(ctx, progress)
+}
+
+// replace is Rebuild, if b still serves when it is its turn.
+func (p *Projector) replace(ctx context.Context, b *build) error {
+	if err := p.take(ctx); err != nil {
+		return err
+	}
+	defer func() { <-p.rebuilding }()
+	if p.Current() != b.cat {
+		return nil // somebody else rebuilt it meanwhile
+	}
+	return p.rebuild(ctx, nil)
+}
+
+// take waits until no rebuild runs and takes the token.
+func (p *Projector) take(ctx context.Context) error {
 	select {
 	case p.rebuilding <- struct{}{}:
-		defer func() { <-p.rebuilding }()
+		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("rebuild catalog: %w", ctx.Err())
 	}
+}
+
+func (p *Projector) rebuild(ctx context.Context, progress func(done, total uint64)) error {
 	if progress == nil {
 		progress = func(uint64, uint64) {}
 	}
@@ -88,7 +112,7 @@ func (p *Projector) switchTo(ctx context.Context, b *build, progress func(done, 
 	}
 	// b serves already, so trouble with a file that nobody needs is not the
 	// rebuild's: the next start removes it.
-	if err := errors.Join(gone.cat.Close(), removeBuild(p.cfg.Dir, gone.name)); err != nil {
+	if err := gone.retire(p.cfg.Dir); err != nil {
 		p.cfg.Logger.Warn("an old build of the catalog was not removed", "file", gone.name, "error", err)
 	}
 	return nil

@@ -4,32 +4,55 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/projector/catalog"
 )
 
 // Run follows the log until ctx ends, then returns nil. A log that cannot be
-// reached is waited for. Any other trouble is returned: ErrDiverged, a full or
-// failing disk, a catalog that turns out damaged (New sets it aside at the next start).
+// reached is waited for; a catalog that turns out damaged, or has another schema,
+// serves as well as it can until a new one is built. Any other trouble is
+// returned: ErrDiverged, a full or failing disk.
 func (p *Projector) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var checking sync.WaitGroup
+	var unmended error
+	checking.Go(func() {
+		if unmended = p.inspect(ctx, p.serving()); unmended != nil {
+			cancel()
+		}
+	})
+	err := p.retry(ctx)
+	cancel() // what inspect does for this run ends with it
+	checking.Wait()
+	return errors.Join(err, unmended, p.leave())
+}
+
+// retry follows the log until ctx ends (then nil) or trying again does not help.
+func (p *Projector) retry(ctx context.Context) error {
 	for try := 0; ; try++ {
 		before := p.Position()
 		err := p.follow(ctx)
-		ours := errors.As(err, new(final))
-		if ctx.Err() != nil && !ours {
-			err = nil // it ended with ctx
+		if errors.Is(err, catalog.ErrDamaged) {
+			err = p.mend(ctx, p.serving(), err)
 		}
-		if err == nil || ours {
-			return errors.Join(err, p.leave())
-		}
-		if p.Position() > before {
+		switch {
+		case errors.As(err, new(final)):
+			return err
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			continue // mended
+		case p.Position() > before:
 			try = 0
 		}
 		p.cfg.Logger.Warn("the log cannot be followed: trying again", "sequence", p.Position(), "error", err)
 		select {
 		case <-ctx.Done():
-			return p.leave()
+			return nil
 		case <-time.After(min(100*time.Millisecond<<min(try, 6), 5*time.Second)):
 		}
 	}
@@ -37,15 +60,13 @@ func (p *Projector) Run(ctx context.Context) error {
 
 // follow runs until ctx ends (then nil) or something fails.
 func (p *Projector) follow(ctx context.Context) error {
-	p.turn.Lock()
-	live := p.live
-	p.turn.Unlock()
+	live := p.serving()
 	if err := p.check(ctx, live); err != nil {
 		return err
 	}
 	if live.outdated {
 		p.cfg.Logger.Info("the catalog has another schema: it serves while a new one is built from the log", "file", live.cat.Path())
-		if err := p.Rebuild(ctx, nil); err != nil {
+		if err := p.replace(ctx, live); err != nil {
 			return err
 		}
 	}
@@ -61,11 +82,44 @@ func (p *Projector) follow(ctx context.Context) error {
 	})
 }
 
+// inspect reads the whole file of the build that a run begins with, and has it
+// built again if it is damaged. It goes on beside the following, because it takes
+// seconds per gigabyte, and most pages are not needed soon.
+func (p *Projector) inspect(ctx context.Context, b *build) error {
+	err := b.cat.Check(ctx)
+	if err == nil || ctx.Err() != nil {
+		return nil
+	}
+	if errors.Is(err, catalog.ErrDamaged) {
+		err = p.mend(ctx, b, err)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// mend builds the catalog anew in place of b, which is damaged.
+func (p *Projector) mend(ctx context.Context, b *build, cause error) error {
+	p.cfg.Logger.Error("the catalog is damaged: it serves what it can while a new one is built from the log", "file", b.cat.Path(), "error", cause)
+	p.turn.Lock()
+	b.damaged = true
+	p.turn.Unlock()
+	return p.replace(ctx, b)
+}
+
+// serving is the live build, to look at. Only who holds turn may change it.
+func (p *Projector) serving() *build {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.live
+}
+
 // leave writes the position, so that the next start reads nothing again.
 func (p *Projector) leave() error {
 	p.turn.Lock()
 	defer p.turn.Unlock()
-	if p.live.outdated {
+	if p.live.outdated || p.live.damaged {
 		return nil
 	}
 	return p.live.save(context.Background()) // ctx has ended

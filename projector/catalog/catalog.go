@@ -81,8 +81,8 @@ func (c *Catalog) create(ctx context.Context, fingerprint string) error {
 	return c.Checkpoint(ctx)
 }
 
-// Open opens the build at path for its writer and its readers, after a check of
-// the whole file (about a second per gigabyte). The error wraps ErrDamaged,
+// Open opens the build at path for its writer and its readers. It reads only the
+// first pages; [Catalog.Check] reads them all. The error wraps ErrDamaged,
 // ErrSchema, or fs.ErrNotExist.
 func Open(ctx context.Context, path string) (*Catalog, error) {
 	return openChecked(ctx, path, true)
@@ -103,7 +103,7 @@ func openChecked(ctx context.Context, path string, write bool) (*Catalog, error)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
-	if err := c.check(ctx, write); err != nil {
+	if err := c.checkSchema(ctx, write); err != nil {
 		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, damaged(err)), c.Close())
 	}
 	return c, nil
@@ -169,24 +169,32 @@ func open(path string, write bool) (*Catalog, error) {
 	return c, nil
 }
 
-func (c *Catalog) check(ctx context.Context, write bool) error {
+// Check reads the whole file and finds what a disk or a stranger has damaged in
+// its structure, which takes seconds per gigabyte. The error wraps ErrDamaged.
+// That every row is right as well, only a comparison with the log can say.
+func (c *Catalog) Check(ctx context.Context) error {
+	var found string
+	if err := c.readers.QueryRowContext(ctx, "pragma quick_check(1)").Scan(&found); err != nil {
+		return fmt.Errorf("check catalog: %w", damaged(err))
+	}
+	if found != "ok" {
+		return fmt.Errorf("check catalog: %w: %s", ErrDamaged, found)
+	}
+	return nil
+}
+
+func (c *Catalog) checkSchema(ctx context.Context, write bool) error {
 	db := c.readers
 	if write {
 		db = c.writer // opened first: it makes the shared memory that readers need
-	}
-	var found string
-	if err := db.QueryRowContext(ctx, "pragma quick_check(1)").Scan(&found); err != nil {
-		return err
-	}
-	if found != "ok" {
-		return fmt.Errorf("%w: %s", ErrDamaged, found)
 	}
 	var hash int32
 	if err := db.QueryRowContext(ctx, "pragma user_version").Scan(&hash); err != nil {
 		return err
 	}
 	if hash == schemaHash() {
-		return nil
+		_, err := Reader{db}.Position(ctx)
+		return err
 	}
 	if write {
 		return fmt.Errorf("%w: hash %08x, want %08x", ErrSchema, hash, schemaHash())

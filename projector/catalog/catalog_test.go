@@ -291,6 +291,9 @@ func TestOpenFindsWhatWasLeft(t *testing.T) {
 	}
 	insert(t, c, entry(1, 1, "m", nil))
 	want := dump(t, c)
+	if err := c.Check(t.Context()); err != nil {
+		t.Errorf("an intact file: %v", err)
+	}
 	beside, err := catalog.OpenReader(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
@@ -318,7 +321,7 @@ func TestOpenFindsWhatWasLeft(t *testing.T) {
 	}
 }
 
-func TestUnusableFileIsNotOpened(t *testing.T) {
+func TestUnusableFileIsFound(t *testing.T) {
 	for name, tc := range map[string]struct {
 		spoil func(t *testing.T, path string)
 		want  error
@@ -337,8 +340,13 @@ func TestUnusableFileIsNotOpened(t *testing.T) {
 			insert(t, c, entry(1, 1, "m", nil))
 			check(t, c.Close())
 			tc.spoil(t, path)
-			if _, err := catalog.Open(t.Context(), path); !errors.Is(err, tc.want) {
-				t.Errorf("open: %v, want %v", err, tc.want)
+			c, err = catalog.Open(t.Context(), path)
+			if err == nil {
+				err = c.Check(t.Context())
+				check(t, c.Close())
+			}
+			if !errors.Is(err, tc.want) {
+				t.Errorf("open and check: %v, want %v", err, tc.want)
 			}
 		})
 	}
@@ -383,22 +391,4 @@ func overwrite(t *testing.T, path string, at int64, b []byte) {
 	check(t, err)
 	_, err = f.WriteAt(b, at)
 	check(t, errors.Join(err, f.Close()))
-}
-
-func BenchmarkInsert(b *testing.B) {
-	for _, batch := range []int{1, 10, 100, 500} {
-		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
-			c := create(b)
-			n := 0
-			for b.Loop() {
-				entries := make([]catalog.Entry, batch)
-				for i := range entries {
-					n++
-					entries[i] = entry(n, 2, "runware:101@1", map[string]string{"user": fmt.Sprint(n % 1000)})
-				}
-				insert(b, c, entries...)
-			}
-			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "generations/s")
-		})
-	}
 }
