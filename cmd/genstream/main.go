@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,15 +17,16 @@ import (
 // version is what the binary calls itself.
 const version = "0.1.0"
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is main but for the exit, so that tests can start the program in a process
-// of their own.
-func run(args []string) int {
+// run is main but for the exit and the terminal, so that tests can be the program.
+func run(args []string, out, errs io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := root()
 	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
 	var exit exitCode
 	switch {
@@ -33,7 +35,7 @@ func run(args []string) int {
 	case errors.As(err, &exit):
 		return int(exit)
 	}
-	fmt.Fprintln(os.Stderr, "genstream:", err)
+	fmt.Fprintln(errs, "genstream:", err)
 	return 1
 }
 

@@ -30,7 +30,7 @@ const asGenstream = "GENSTREAM_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asGenstream) != "" {
-		os.Exit(run(os.Args[1:]))
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	// The server's ticker must be made outside every bubble: it waits on a channel
 	// from the package's init, which never counts as blocked inside one.
