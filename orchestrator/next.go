@@ -83,6 +83,11 @@ func (Wait) step()     {}
 // downloads under way; by then the generation completes with what there is.
 const Grace = 10 * time.Second
 
+// goneTries is how often a file is asked for whose address is said to hold
+// nothing, and to which the provider knows no other: an address is sometimes told
+// before the file can be had there, and the picture is paid for.
+const goneTries = 5
+
 // lastGap is the pause after a last question that failed.
 const lastGap = 2 * time.Second
 
@@ -136,7 +141,7 @@ func settled(o Open, now time.Time) []events.Event {
 			evs = append(evs, events.OutputSucceeded{Slot: i, Artifact: Artifact(o.ID, i, *s.Result, *s.Result.File, now)})
 		case s.Result != nil:
 			switch {
-			case f.Gone && f.Asked && f.Error != nil:
+			case f.Gone && f.Asked && f.Tries >= goneTries && f.Error != nil:
 				fail(*f.Error)
 			case late && f.Error != nil:
 				fail(*f.Error)
@@ -194,7 +199,7 @@ func (d *decision) at(t time.Time) bool {
 func (d *decision) fetches() {
 	for i, s := range d.o.Slots {
 		f := d.o.Fetches[i]
-		if s.Ended || s.Result == nil || f.Busy || f.Gone || !d.at(f.Again) {
+		if s.Ended || s.Result == nil || f.Busy || f.Gone && !f.Asked || !d.at(f.Again) {
 			continue
 		}
 		d.steps = append(d.steps, Fetch{Slot: i, Result: *s.Result})

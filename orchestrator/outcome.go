@@ -234,10 +234,7 @@ func (f fetched) apply(o *Open, now time.Time) []events.Event {
 	case "":
 		m.Again = now.Add(wait(m.Tries))
 	case events.CodeFetchGone:
-		if m.Gone && m.Asked || o.LastPoll {
-			return []events.Event{events.OutputFailed{Slot: f.slot, Error: *m.Error}}
-		}
-		m.Gone = true
+		m.Gone, m.Again = true, now.Add(wait(m.Tries))
 	default: // size, type, address: it will not get better
 		return []events.Event{events.OutputFailed{Slot: f.slot, Error: *m.Error}}
 	}

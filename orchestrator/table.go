@@ -61,7 +61,7 @@ func (t *table) entry(id events.ID) *entry {
 	e := t.entries[id]
 	if e == nil {
 		e = &entry{id: id, index: -1}
-		e.open.Rules = t.rules
+		e.open.Rules, e.open.Since = t.rules, time.Now()
 		t.entries[id] = e
 	}
 	return e
