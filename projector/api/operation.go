@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -49,9 +48,10 @@ func humaConfig() huma.Config {
 	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	c.DocsPath, c.SchemasPath, c.OpenAPIPath = "", "", ""
 	c.CreateHooks = nil
-	c.Formats = map[string]huma.Format{"application/json": {
-		Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: json.Unmarshal,
-	}}
+	c.Formats = map[string]huma.Format{
+		"application/json": huma.DefaultJSONFormat,
+		"json":             huma.DefaultJSONFormat, // of application/problem+json
+	}
 	c.Transformers = []huma.Transformer{plain}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"key": {Type: "http", Scheme: "bearer", Description: "one of the keys in the server's key file; not asked for without one"},
@@ -91,7 +91,7 @@ func register[In any](a *api, op operation, handle func(context.Context, *In) (*
 	huma.Register(a.huma, h, func(ctx context.Context, in *In) (*reply, error) {
 		r, err := handle(ctx, in)
 		if err != nil {
-			return nil, raised(a.problemOf(ctx, op.id, err))
+			return a.problemOf(ctx, op.id, err).reply(), nil
 		}
 		return r, nil
 	})

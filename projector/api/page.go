@@ -170,13 +170,12 @@ type problemPage struct {
 
 // showLocked is the page of a visitor without a key.
 func (a *api) showLocked(w http.ResponseWriter, p *problem) {
-	for name, values := range p.header() {
-		w.Header()[name] = values
-	}
+	p.mark(w.Header())
 	a.render(w, p.Code, a.locked, problemPage{frame{Title: "genstream"}, p, true})
 }
 
 func (a *api) showProblem(w http.ResponseWriter, p *problem) {
+	p.mark(w.Header())
 	a.render(w, p.Code, a.locked, problemPage{frame{Title: p.Title + " · genstream", Simulated: a.cfg.Simulated}, p, false})
 }
 

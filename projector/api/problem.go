@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/stream"
@@ -102,22 +103,19 @@ func (k kind) at(location, message string) *problem {
 
 func (p *problem) Error() string { return p.Title + ": " + p.Detail }
 
-func (p *problem) header() http.Header {
-	h := http.Header{}
+// mark sets the headers that go with the problem.
+func (p *problem) mark(h http.Header) {
 	switch p.Code {
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="genstream"`)
 	}
-	return h
 }
 
-// write answers with the problem where huma is not in charge.
+// write answers with the problem.
 func (p *problem) write(w http.ResponseWriter) {
-	for name, values := range p.header() {
-		w.Header()[name] = values
-	}
+	p.mark(w.Header())
 	body, err := json.Marshal(p)
 	if err != nil {
 		panic(err) // strings and a number
@@ -146,33 +144,25 @@ func (a *api) problemOf(ctx context.Context, operation string, err error) *probl
 	return internal.because("the cause is in the server's log")
 }
 
-// raised is a problem as huma takes it.
-func raised(p *problem) error {
-	m := &huma.ErrorModel{Type: p.Type, Title: p.Title, Status: p.Code, Detail: p.Detail}
-	for _, f := range p.Errors {
-		m.Errors = append(m.Errors, &huma.ErrorDetail{Message: f.Message, Location: f.Location})
-	}
-	return huma.ErrorWithHeaders(m, p.header())
+// reply is the problem as a handler's answer.
+func (p *problem) reply() *reply {
+	return &reply{Body: func(hc huma.Context) {
+		_, w := humago.Unwrap(hc)
+		p.write(w)
+	}}
 }
 
-// plain turns huma's errors, its own and those of raised, into ours. It is a
-// transformer of one API rather than a replacement of huma.NewError, which would
-// change every API of the process.
+// plain turns the errors that huma finds itself into ours. It is a transformer of
+// one API rather than a replacement of huma.NewError, which would change every
+// API of the process.
 func plain(_ huma.Context, _ string, v any) (any, error) {
-	m, ok := v.(*huma.ErrorModel)
-	if !ok {
-		return v, nil
-	}
-	if m.Type == "" { // huma's own; its details may hold what the client sent
+	if m, ok := v.(*huma.ErrorModel); ok {
 		return fromHuma(m), nil
 	}
-	p := &problem{Type: m.Type, Title: m.Title, Code: m.Status, Detail: m.Detail}
-	for _, d := range m.Errors {
-		p.Errors = append(p.Errors, field{Message: d.Message, Location: d.Location})
-	}
-	return p, nil
+	return v, nil
 }
 
+// fromHuma leaves out the values that huma found wrong: they are what the client sent.
 func fromHuma(m *huma.ErrorModel) *problem {
 	i := slices.IndexFunc(kinds, func(k told) bool { return k.code == m.Status })
 	if i < 0 || m.Status >= 500 {
