@@ -221,6 +221,39 @@ func TestWhatWasNeverSentIsUnreachable(t *testing.T) {
 	}
 }
 
+// refusing is a transport that reports nothing of its connections.
+type refusing struct{}
+
+func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, &net.OpError{Op: "dial", Err: errors.New("refused")}
+}
+
+func TestWhatNeverGotAConnectionIsUnreachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over := make(chan struct{})
+		defer close(over)
+		slow := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			<-over
+			return nil, errors.New("too late")
+		}}
+		for name, transport := range map[string]http.RoundTripper{"silent dial": slow, "no trace": refusing{}} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			_, err := runware.New(runware.Config{BaseURL: "http://api.test", Transport: transport}).Create(ctx, call(`{}`))
+			cancel()
+			if got := failure(t, err); !strings.HasPrefix(got, "unreachable ") {
+				t.Errorf("%s: %s", name, got)
+			}
+		}
+	})
+}
+
+func TestReplyHoldsNoKey(t *testing.T) {
+	x, err := answering(t, 200, `{"data":[{"taskUUID":"<A>","apiKey":"sk-secret"}]}`).Create(t.Context(), call(`{}`))
+	if err != nil || strings.Contains(string(x.Reply.Body), "secret") {
+		t.Errorf("%v: reply %s", err, x.Reply.Body)
+	}
+}
+
 func TestWhatWasSentAndNotAnsweredIsAmbiguous(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, h := range map[string]http.HandlerFunc{
@@ -257,6 +290,7 @@ func TestLookReadsEveryAnswer(t *testing.T) {
 		"neither knows":         {400, unknown, `{"errors":[{"code":"taskNotFound","taskUUID":"<A>"},{"code":"taskNotFound","taskUUID":"<B>"}]}`, "?a ?b"},
 		"details know":          {400, unknown, `{"data":[{"taskUUID":"<A>","response":{"errors":[{"code":"promptBlocked"}]}},{"taskUUID":"<B>","response":{"data":[{"taskUUID":"<B>","imageURL":"http://x/y"}]}}]}`, "!a:promptBlocked =b"},
 		"details know no more":  {400, unknown, `{"data":[{"taskUUID":"<A>","request":[]},{"taskUUID":"<B>","response":{"data":[{"taskUUID":"<B>"}]}}]}`, "+a +b"},
+		"details of a repeat":   {400, unknown, `{"data":[{"taskUUID":"<A>","response":{"errors":[{"code":"duplicateTaskUUID"}]}}]}`, "+a"},
 		"details say nothing":   {400, unknown, `{"data":[]}`, ""},
 		"details too fast":      {400, unknown, `{"errors":[{"code":"rateLimitExceeded","taskUUID":"<A>"}]}`, ""},
 		"without a name":        {400, `{"errors":[{"code":"taskFailedOrNotFound"}]}`, `{"errors":[{"code":"taskNotFound","taskUUID":"<A>"}]}`, "?a"},

@@ -67,7 +67,7 @@ func (p *Provider) result(task string, i item) provider.Result {
 	switch {
 	case where == "":
 		return refuse(events.CodeFetchGone, "the provider says that it succeeded, and names no file")
-	case len(where) > events.MaxURL:
+	case events.Fit(events.Result{URL: where}).URL == "":
 		return refuse(events.CodeFetchForbid, "the output's address is too long")
 	case err != nil || u.Host == "" || !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https"):
 		return refuse(events.CodeFetchForbid, "the output is neither at an http or https address nor a file in base64")

@@ -2,7 +2,6 @@ package sim_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -10,10 +9,7 @@ import (
 	"fmt"
 	"image/png"
 	"io"
-	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -257,50 +253,6 @@ func TestWebhookWithoutAnswerIsRepeatedAfterFiveSeconds(t *testing.T) {
 	})
 }
 
-func TestDirectivesOfCalls(t *testing.T) {
-	for prompt, want := range map[string]string{
-		"[[busy 2]]":                  "429,429,200 1,0,1",
-		"[[broken]]":                  "5xx,200,400 1,0,1",
-		"[[ambiguous]]":               "5xx,400,400 1,0,1",
-		"[[refuse]]":                  "400,400,400 0,0,0",
-		"[[refuse:2]]":                "ok,400,400 1,0,0", // in the second call all is refused, for one reason or another
-		"[[fail:9]] [[unknown word]]": "200,400,400 1,0,1",
-		"[[slow 3s]]":                 "200,400,400 1,0,1",
-		"[[hang]]":                    "0,400,400 1,0,1",
-		"[[stall]]":                   "0,200,400 1,0,1",
-	} {
-		t.Run(prompt, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, sim.Config{})
-				defer w.close()
-				w.client.Timeout = time.Minute
-				var codes []string
-				for range 3 {
-					start := time.Now()
-					code, body := w.create("a fox "+prompt, 1, 2)
-					switch {
-					case code >= 500:
-						codes = append(codes, "5xx")
-					case strings.Contains(body, `"data":[{`) && strings.Contains(body, "errors"):
-						codes = append(codes, "ok")
-					default:
-						codes = append(codes, fmt.Sprint(code))
-					}
-					if took := time.Since(start); strings.Contains(prompt, "slow") && took != 3*time.Second {
-						t.Errorf("slow took %v", took)
-					}
-				}
-				quiet()
-				ledger := sim.Ledger(w.journal())
-				got := fmt.Sprintf("%s %d,%d,%d", strings.Join(codes, ","), ledger[uuid(1)].Taken, ledger[uuid(3)].Taken, ledger[uuid(2)].Taken)
-				if got != want {
-					t.Errorf("got %s, want %s", got, want)
-				}
-			})
-		})
-	}
-}
-
 func TestDirectivesOfFiles(t *testing.T) {
 	const whole, cut, gone, page, endless = "whole", "cut", "gone", "page", "endless"
 	for prompt, want := range map[string][]string{
@@ -352,174 +304,4 @@ func TestDirectivesOfFiles(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestTasksOutliveTheProcess(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "journal.jsonl")
-	synctest.Test(t, func(t *testing.T) {
-		cfg := sim.Config{Journal: path, Seed: 3}
-		w := newWorld(t, cfg)
-		w.codes = slices.Repeat([]int{503}, 2)
-		w.create("taken [[take 1s]]", 1)
-		w.create("refused at first [[take 1s]]", 2)
-		w.create("made later [[take 1m]]", 3)
-		w.create("[[busy]]", 4)
-		w.create("lost [[lose]] [[take 1s]]", 5)
-		time.Sleep(1100 * time.Millisecond) // both webhooks are refused, and due again soon
-		w.close()
-		before := w.came
-		file := func(n int) string { return sim.Ledger(w.journal())[uuid(n)].Output.SHA256 }
-
-		// A last line that was not finished is forgotten.
-		if err := appendTo(path, `{"kind":"taken","ta`); err != nil {
-			t.Fatal(err)
-		}
-		w = newWorld(t, cfg)
-		if first := file(1); first == "" {
-			t.Error("what was made is forgotten")
-		}
-		_, b, err := w.get("http://sim.test/files/" + uuid(1) + ".png")
-		if sum := sha256.Sum256(b); err != nil || hex.EncodeToString(sum[:]) != file(1) {
-			t.Error("the file is not the one of before")
-		}
-		if code, body := w.create("taken", 1); code != 400 || !strings.Contains(body, "duplicateTaskUUID") {
-			t.Errorf("a known task: %d %s", code, body)
-		}
-		if code, body := w.create("[[busy]]", 4); code != 200 {
-			t.Errorf("the second try of a busy call: %d %s", code, body)
-		}
-		quiet()
-		for n, webhooks := range map[int]int{1: 1, 2: 1, 3: 1, 4: 1, 5: 0} {
-			if l := sim.Ledger(w.journal())[uuid(n)]; l.Webhooks != webhooks || l.Output == nil || l.Taken != 1 {
-				t.Errorf("task %d: %+v, want %d webhooks", n, l, webhooks)
-			}
-		}
-		if len(before) != 2 || len(w.came) != 4 {
-			t.Errorf("%d webhooks before and %d after, want 2 and 4", len(before), len(w.came))
-		}
-		w.close()
-
-		w = newWorld(t, cfg) // nothing is left to do
-		quiet()
-		if len(w.came) != 0 {
-			t.Errorf("sent again: %v", w.came)
-		}
-		w.close()
-	})
-}
-
-func appendTo(path, text string) error {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
-}
-
-// fates is what befell each of 200 tasks under heavy faults, created in an order.
-func fates(t *testing.T, seed uint64, order []int) map[string]string {
-	out := map[string]string{}
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, sim.Config{Seed: seed, Faults: sim.Faults{
-			Busy: 0.1, Broken: 0.1, Refused: 0.1, Ambiguous: 0.1, Failing: 0.3, Lost: 0.2, Doubled: 0.2, Late: 0.2, Flat: 0.5, Reordered: 0.2,
-		}})
-		defer w.close()
-		for _, n := range order {
-			w.create("a fox", n)
-		}
-		quiet()
-		for id, l := range sim.Ledger(w.journal()) {
-			out[id] = fmt.Sprint(l.Taken, l.Code, l.Webhooks)
-		}
-	})
-	return out
-}
-
-func TestChanceDependsOnSeedAndTaskAlone(t *testing.T) {
-	var up []int
-	for n := range 200 {
-		up = append(up, n)
-	}
-	down := slices.Clone(up)
-	slices.Reverse(down)
-	first := fates(t, 1, up)
-	if !maps.Equal(first, fates(t, 1, down)) {
-		t.Error("the order of calls changes what befalls them")
-	}
-	if maps.Equal(first, fates(t, 2, up)) {
-		t.Error("the seed changes nothing")
-	}
-	seen := map[string]bool{}
-	for _, f := range first {
-		seen[f] = true
-	}
-	if len(seen) < 8 {
-		t.Errorf("%d kinds of fate among 200 tasks: %v", len(seen), seen)
-	}
-}
-
-func TestAnswersOfTheWire(t *testing.T) {
-	task := func(n int, more string) string {
-		return `{"taskType":"imageInference","taskUUID":"` + uuid(n) + `","model":"sim:fox@1","positivePrompt":"x","width":32,"height":32` + more + `}`
-	}
-	for name, c := range map[string]struct {
-		body string
-		code int
-		want string // in the answer
-	}{
-		"sync by default":  {`[` + task(1, `,"seed":7`) + `]`, 200, `"imageURL":"http://sim.test/files/` + uuid(1) + `.png"`},
-		"sync, base64":     {`[` + task(1, `,"outputType":"base64Data"`) + `]`, 200, `"imageBase64Data":"iVBOR`},
-		"sync, data URI":   {`[` + task(1, `,"outputType":"dataURI"`) + `]`, 200, `"imageDataURI":"data:image/png;base64,iVBOR`},
-		"async":            {`[` + task(1, `,"deliveryMethod":"async"`) + `]`, 200, `{"data":[{"taskType":"imageInference","taskUUID":"` + uuid(1) + `"}]}`},
-		"key in the body":  {`[{"taskType":"authentication","apiKey":"k"},` + task(1, `,"deliveryMethod":"async"`) + `]`, 200, `{"taskType":"authentication"},{"taskType":"imageInference"`},
-		"wrong key":        {`[{"taskType":"authentication","apiKey":"x"},` + task(1, ``) + `]`, 401, `"invalidApiKey"`},
-		"ping":             {`[{"taskType":"ping","ping":true}]`, 200, `{"data":[{"pong":true,"taskType":"ping"}]}`},
-		"unknown kind":     {`[{"taskType":"dance","taskUUID":"x"}]`, 400, `"unsupportedTaskType"`},
-		"unknown model":    {`[` + strings.Replace(task(1, ``), "sim:fox@1", "sim:unknown@1", 1) + `]`, 400, `"unknownModel"`},
-		"no model":         {`[` + strings.Replace(task(1, ``), "sim:fox@1", "fox", 1) + `]`, 400, `"unknownModel"`},
-		"bad width":        {`[` + strings.Replace(task(1, ``), "32", "2", 1) + `]`, 400, `"invalidWidth"`},
-		"width as a text":  {`[` + strings.Replace(task(1, ``), "32", `"2"`, 1) + `]`, 400, `"invalidWidth"`},
-		"two results":      {`[` + task(1, `,"numberResults":2`) + `]`, 400, `"unsupportedNumberResults"`},
-		"bad seed":         {`[` + task(1, `,"seed":-1`) + `]`, 400, `"invalidSeed"`},
-		"short ttl":        {`[` + task(1, `,"ttl":59`) + `]`, 400, `"invalidTtl"`},
-		"one bad of two":   {`[` + task(1, `,"deliveryMethod":"async"`) + `,` + task(2, `,"outputType":"x"`) + `]`, 0, `"invalidOutputType"`},
-		"same task twice":  {`[` + task(1, `,"deliveryMethod":"async"`) + `,` + task(1, ``) + `]`, 0, `"duplicateTaskUUID"`},
-		"unknown response": {`[{"taskType":"getResponse","taskUUID":"` + uuid(9) + `"}]`, 400, `"taskFailedOrNotFound"`},
-		"not an array":     {`{}`, 400, `"invalidRequest"`},
-		"not JSON":         {`x`, 400, `"invalidRequest"`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, sim.Config{Key: "k"})
-				defer w.close()
-				req, _ := http.NewRequestWithContext(context.Background(), "POST", "http://sim.test/anything", strings.NewReader(c.body))
-				req.Header.Set("Authorization", "Bearer k")
-				resp, err := w.client.Do(req)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer resp.Body.Close()
-				b, _ := io.ReadAll(resp.Body)
-				if c.code != 0 && resp.StatusCode != c.code || !strings.Contains(string(b), c.want) {
-					t.Errorf("%d %s, want %d with %s", resp.StatusCode, b, c.code, c.want)
-				}
-			})
-		})
-	}
-}
-
-func TestAccountTroubleEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, sim.Config{})
-		defer w.close()
-		w.s.SetAccount(402)
-		if code, body := w.create("a fox", 1); code != 402 || !strings.Contains(body, "insufficientCredits") {
-			t.Errorf("%d %s", code, body)
-		}
-		w.s.SetAccount(0)
-		if code, body := w.create("a fox", 1); code != 200 {
-			t.Errorf("%d %s", code, body)
-		}
-	})
 }
