@@ -44,7 +44,9 @@ const (
 
 // Names in the data directory.
 const (
+	natsDir     = "nats"
 	catalogDir  = "catalog"
+	createdName = "log.created" // there is a log here: it is never made a second time
 	journalName = "sim-journal.jsonl"
 )
 
@@ -115,7 +117,7 @@ func openNode(ctx context.Context, cfg config, w wires, log *slog.Logger) (n *no
 	if n.bucket, err = blob.Open(ctx, cfg.Bucket); err != nil {
 		return n, err
 	}
-	if n.keys, err = webhookKeys(cfg.Data); err != nil {
+	if n.keys, err = webhookKeys(cfg); err != nil {
 		return n, err
 	}
 	if err := n.openListeners(); err != nil {
@@ -131,10 +133,10 @@ func openNode(ctx context.Context, cfg config, w wires, log *slog.Logger) (n *no
 func (n *node) openLog(ctx context.Context) error {
 	create := true
 	if n.cfg.NATSURL == "" {
-		dir := filepath.Join(n.cfg.Data, "nats")
+		dir := filepath.Join(n.cfg.Data, natsDir)
 		// Once there was a log in this directory, a missing stream is damage, and
 		// making a new one would hide it.
-		_, err := os.Stat(dir)
+		_, err := os.Stat(filepath.Join(n.cfg.Data, createdName))
 		create = errors.Is(err, fs.ErrNotExist)
 		admin, requester, err := natsPasswords(n.cfg)
 		if err != nil {
@@ -157,6 +159,10 @@ func (n *node) openLog(ctx context.Context) error {
 	}
 	var err error
 	n.stream, err = stream.Open(ctx, n.conn, stream.Config{Replicas: n.cfg.Replicas, Create: create})
+	if err == nil && n.server != nil && create {
+		// A restart without this mark finds the streams, or makes those that are missing.
+		err = writeSynced(filepath.Join(n.cfg.Data, createdName), []byte(n.stream.Fingerprint()+"\n"))
+	}
 	return err
 }
 
@@ -479,8 +485,12 @@ func (n *node) close() {
 
 // webhookKeys are the secrets of webhook tokens: a line each in hex, the first
 // signs. They are made on first use; a line put in front rotates them.
-func webhookKeys(data string) (webhook.Keys, error) {
-	text, err := secretFile(filepath.Join(data, "webhook.keys"))
+func webhookKeys(cfg config) (webhook.Keys, error) {
+	read := func() (string, error) { return secretFile(filepath.Join(cfg.Data, "webhook.keys")) }
+	if cfg.WebhookKeys != "" {
+		read = func() (string, error) { return readSecret(cfg.WebhookKeys) }
+	}
+	text, err := read()
 	if err != nil {
 		return nil, err
 	}
@@ -488,12 +498,12 @@ func webhookKeys(data string) (webhook.Keys, error) {
 	for line := range strings.FieldsSeq(text) {
 		key, err := hex.DecodeString(line)
 		if err != nil || len(key) < 16 {
-			return nil, errors.New("webhook.keys: each line must be 32 or more hex digits")
+			return nil, errors.New("webhook keys: each line must be 32 or more hex digits")
 		}
 		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("webhook.keys is empty: remove it to have one made")
+		return nil, errors.New("webhook keys: the file is empty")
 	}
 	return keys, nil
 }

@@ -33,7 +33,7 @@ type stored struct {
 
 // openStored opens what a server left. The directory must hold a log.
 func openStored(ctx context.Context, cfg config) (s *stored, err error) {
-	if _, err := os.Stat(filepath.Join(cfg.Data, "nats")); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(cfg.Data, natsDir)); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s holds no genstream data: name the directory with --data", cfg.Data)
 	}
 	s = &stored{cfg: cfg}
@@ -45,7 +45,7 @@ func openStored(ctx context.Context, cfg config) (s *stored, err error) {
 	if s.unlock, err = natsd.Lock(cfg.Data); err != nil {
 		return nil, err
 	}
-	if s.server, err = natsd.Start(natsd.Config{Dir: filepath.Join(cfg.Data, "nats")}); err != nil {
+	if s.server, err = natsd.Start(natsd.Config{Dir: filepath.Join(cfg.Data, natsDir)}); err != nil {
 		return nil, err
 	}
 	if s.log, err = stream.Open(ctx, s.server.Conn(), stream.Config{}); err != nil {
