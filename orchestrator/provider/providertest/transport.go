@@ -34,7 +34,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	in.RemoteAddr = "192.0.2.1:1234"
 	pr, pw := io.Pipe()
 	w := &writer{header: http.Header{}, body: pw, began: make(chan struct{}), request: r, left: -1}
-	w.response.Body = &body{PipeReader: pr, cancel: cancel}
+	w.response.Body = &body{PipeReader: pr, request: r, cancel: cancel}
 	go func() {
 		defer closeBody(r)
 		w.end(serve(t.h, w, in))
@@ -79,8 +79,19 @@ func serve(h http.Handler, w http.ResponseWriter, r *http.Request) (aborted bool
 // body is what the caller reads; closing it early tells the handler.
 type body struct {
 	*io.PipeReader
-	cancel context.CancelFunc
-	stop   func() bool
+	request *http.Request
+	cancel  context.CancelFunc
+	stop    func() bool
+}
+
+// Read implements io.Reader. A handler that ends because the context did has not
+// ended its answer.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.PipeReader.Read(p)
+	if gone := b.request.Context().Err(); err != nil && gone != nil {
+		err = gone
+	}
+	return n, err
 }
 
 // Close implements io.Closer.
