@@ -47,7 +47,8 @@ type Fetching struct {
 	Tries int
 	Again time.Time     // not before
 	Gone  bool          // the file cannot be had at this URL any more
-	Asked bool          // and the provider was asked once for a new one
+	Early bool          // the question under way was asked before that was known
+	Asked bool          // the provider was asked since then for a new one
 	Error *events.Error // of the last try
 }
 
@@ -62,7 +63,7 @@ type (
 	// Poll asks the provider what became of the tasks.
 	Poll struct {
 		Tasks []string
-		Last  bool // nothing is asked after this
+		Last  bool // nothing is asked after this but for new addresses of files that are gone
 	}
 	// Fetch downloads a slot's file into the bucket.
 	Fetch struct {
@@ -239,7 +240,8 @@ func (d *decision) poll() {
 	}
 	switch {
 	case d.overdue():
-		if !d.o.LastPoll && d.at(d.o.LastAgain) {
+		// Once it is answered only files that are gone are left to ask about.
+		if d.at(d.o.LastAgain) && (!d.o.LastPoll || fresh && d.at(d.o.PolledAt.Add(time.Second))) {
 			d.steps = append(d.steps, Poll{Tasks: tasks, Last: true})
 		}
 	case fresh && d.at(d.o.PolledAt.Add(time.Second)) || d.at(d.nextPoll()):

@@ -123,6 +123,13 @@ func (p polled) discard() { _ = p.answer.Reply.Close() }
 func (p polled) apply(o *Open, now time.Time) []events.Event {
 	o.Polling, o.PolledAt = false, now
 	o.Polls++
+	for i, s := range o.Slots {
+		f := &o.Fetches[i]
+		if p.err == nil && f.Gone && !f.Early && s.Result != nil && slices.Contains(p.tasks, s.Result.Task) {
+			f.Asked = true
+		}
+		f.Early = false
+	}
 	if p.err != nil {
 		if p.last { // a picture may be waiting there: asked again while there is time
 			o.LastAgain = now.Add(lastGap)
@@ -130,11 +137,6 @@ func (p polled) apply(o *Open, now time.Time) []events.Event {
 		return nil
 	}
 	o.LastPoll = o.LastPoll || p.last
-	for i, s := range o.Slots {
-		if s.Result != nil && slices.Contains(p.tasks, s.Result.Task) {
-			o.Fetches[i].Asked = true
-		}
-	}
 	return append(arrived(o, p.delivered), p.claimed(o, now)...)
 }
 
@@ -234,7 +236,10 @@ func (f fetched) apply(o *Open, now time.Time) []events.Event {
 	case "":
 		m.Again = now.Add(wait(m.Tries))
 	case events.CodeFetchGone:
-		m.Gone, m.Again = true, now.Add(wait(m.Tries))
+		if !m.Gone { // what was asked, and what broke, before now says nothing about it
+			m.Gone, m.Early, m.Asked, m.Tries = true, o.Polling, false, 1
+		}
+		m.Again = now.Add(wait(m.Tries))
 	default: // size, type, address: it will not get better
 		return []events.Event{events.OutputFailed{Slot: f.slot, Error: *m.Error}}
 	}
