@@ -182,7 +182,7 @@ func (d demo) scene(ctx context.Context, i int, s scene) (g events.View, err err
 	if err := d.client.create(ctx, id, body); err != nil {
 		return g, err
 	}
-	story := story{out: d.out, slots: map[string]int{}}
+	story := story{out: d.out}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if err := d.client.follow(ctx, "/v1/generations/"+id+"/events", story.tell); !errors.Is(err, errDone) {
@@ -241,13 +241,10 @@ func (d demo) tellChecks(r demoResult) {
 	fmt.Fprintln(d.out)
 }
 
-// story tells the events of one scene: what came twice is said to be ignored,
-// and what was found by asking is said to be.
+// story tells the events of one scene as they come.
 type story struct {
 	out   io.Writer
 	start time.Time
-	slots map[string]int // task -> slot
-	cost  int64
 }
 
 func (s *story) tell(e logged) error {

@@ -230,7 +230,10 @@ func eventsCommand() *cobra.Command {
 					fmt.Fprintf(cmd.OutOrStdout(), "%s\n", e.raw)
 				} else {
 					for _, line := range describe(e.raw) {
-						fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s\n", e.At.Local().Format("15:04:05.000"), e.ID, line)
+						if !one {
+							line = e.ID + "  " + line
+						}
+						fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", e.At.Local().Format("15:04:05.000"), line)
 					}
 				}
 				if one && e.Type == "completed" {

@@ -177,13 +177,11 @@ func (n *node) openListeners() error {
 			return fmt.Errorf("listen on %s: an address that others can reach needs --api-keys", n.api.Addr())
 		}
 	}
+	n.hooksBase = n.cfg.WebhookURL
 	if n.has(roleIngress) {
 		if n.hooks, err = n.listen(n.cfg.HooksListen); err != nil {
 			return fmt.Errorf("listen for webhooks: %w", err)
 		}
-		n.hooksBase = n.cfg.WebhookURL
-	} else {
-		n.hooksBase = n.cfg.WebhookURL
 	}
 	return nil
 }
@@ -208,6 +206,9 @@ func (n *node) listen(address string) (net.Listener, error) {
 // openProviders makes the configured providers, or the simulated one if there
 // are none.
 func (n *node) openProviders() error {
+	if !n.has(roleOrchestrator) && !n.has(roleIngress) {
+		return nil
+	}
 	list, err := n.cfg.providers()
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,7 +63,7 @@ Start as many processes of each role as you like. The cluster must sync before i
 			if err != nil {
 				return err
 			}
-			if len(list) == 0 {
+			if calls := slices.Contains(cfg.Roles, roleOrchestrator) || slices.Contains(cfg.Roles, roleIngress); calls && len(list) == 0 {
 				return errors.New("serve needs a provider: GENSTREAM_RUNWARE_KEY, --runware-key-file, or \"providers\" in the file of --config")
 			}
 			return serve(cmd.Context(), cfg, cmd.ErrOrStderr(), cmd.OutOrStdout())
