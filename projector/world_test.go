@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -113,7 +112,7 @@ type running struct {
 	*projector.Projector
 	t      testing.TB
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	ended  context.Context // Run has returned err
 	err    error
 }
 
@@ -123,23 +122,57 @@ func (w *world) run(cfg projector.Config) *running {
 	p, err := projector.New(context.Background(), cfg)
 	check(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{Projector: p, t: w.t, cancel: cancel}
-	r.wg.Go(func() { r.err = p.Run(ctx) })
+	ended, end := context.WithCancel(context.Background())
+	r := &running{Projector: p, t: w.t, cancel: cancel, ended: ended}
+	go func() {
+		defer end()
+		r.err = p.Run(ctx)
+	}()
 	return r
 }
 
 // wait waits until the projector has read everything.
 func (r *running) wait(w *world) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.ended, time.Minute)
 	defer cancel()
-	check(r.t, r.Wait(ctx, w.end()))
+	if err := r.Wait(ctx, w.end()); err != nil {
+		r.t.Fatalf("%v; run: %v", err, r.trouble())
+	}
+}
+
+// serves waits until the build of this name serves.
+func (r *running) serves(name string) {
+	r.t.Helper()
+	late := time.NewTimer(time.Minute)
+	defer late.Stop()
+	for {
+		changed := r.Changed()
+		if filepath.Base(r.Current().Path()) == name {
+			return
+		}
+		select {
+		case <-changed:
+		case <-r.ended.Done():
+			r.t.Fatalf("%s does not serve; run: %v", name, r.trouble())
+		case <-late.C:
+			r.t.Fatalf("%s does not serve after a minute", name)
+		}
+	}
+}
+
+// trouble is what ended Run, if it has ended.
+func (r *running) trouble() error {
+	if r.ended.Err() == nil {
+		return nil
+	}
+	return r.err
 }
 
 func (r *running) stop() {
 	r.t.Helper()
 	r.cancel()
-	r.wg.Wait()
+	<-r.ended.Done()
 	check(r.t, r.err)
 	check(r.t, r.Close())
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/genstream/genstream/events"
 )
@@ -44,6 +45,27 @@ func TestForeignCursorIsRefused(t *testing.T) {
 	} {
 		if _, err := parseCursor(cursor, hash, checkGenerationID); !errors.Is(err, ErrCursor) {
 			t.Errorf("%s: %v, want ErrCursor", name, err)
+		}
+	}
+}
+
+// Nothing signs a cursor, so one that is made up may name a place outside the
+// filter's range: it does not lead there.
+func TestForgedCursorStaysInRange(t *testing.T) {
+	f := GenerationFilter{From: time.UnixMicro(100), To: time.UnixMicro(200)}
+	l, err := f.list()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for created, want := range map[int64]int64{150: 150, 200: 200, 201: 200, 1 << 62: 200, 50: 50} {
+		f.After = place{created, someID}.cursor(l.hash)
+		l, err := f.list()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The bounds: below (created, ID), from, limit.
+		if upper, lower := l.args[0], l.args[2]; upper != want || lower != int64(100) {
+			t.Errorf("cursor at %d: from %v to %v, want 100 to %d", created, lower, upper, want)
 		}
 	}
 }
