@@ -33,6 +33,7 @@ events:
 events/stream:            events
 events/stream/streamtest: events events/stream
 events/natsd:             events/stream
+events/natsd/natsdtest:   events/stream
 
 # The bytes. It knows IDs, and nothing of providers or of the log.
 blob: events
@@ -66,12 +67,12 @@ cmd/genstream/verify: blob events events/stream orchestrator/provider/sim projec
 // library that is not here is one that nobody has argued for.
 const libraries = `
 # A client that imports a package of ours must not get a server with it.
-github.com/nats-io/nats-server/v2:      events/natsd cmd/genstream
+github.com/nats-io/nats-server/v2:      events/natsd events/natsd/natsdtest cmd/genstream
 # Streams, headers and error codes end at the log.
 github.com/nats-io/nats.go/jetstream:   events/stream
 # Requests by NATS.
 github.com/nats-io/nats.go/micro:       orchestrator projector/api
-github.com/nats-io/nats.go:             events/stream events/stream/streamtest events/natsd orchestrator projector/api cmd/genstream
+github.com/nats-io/nats.go:             events/stream events/stream/streamtest events/natsd events/natsd/natsdtest orchestrator projector/api cmd/genstream
 # The catalog could be another database tomorrow.
 github.com/mattn/go-sqlite3:            projector/catalog
 # One package knows what a bucket is; the command adds drivers.
