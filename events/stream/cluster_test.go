@@ -1,0 +1,106 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/natsd/natsdtest"
+	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/events/stream/streamtest"
+)
+
+// What holds on one node holds on three, with the same answers.
+func TestCluster(t *testing.T) {
+	streamtest.Run(t, natsdtest.Nodes, func(t *testing.T) *nats.Conn { return natsdtest.Start(t).Connect() })
+}
+
+// The stream's leader is stopped while many append: what was acknowledged is
+// there once, and each author learned what became of his append.
+func TestLeaderStopLosesAndDoublesNothing(t *testing.T) {
+	c := natsdtest.Start(t)
+	l, err := stream.Open(t.Context(), c.Connect(), stream.Config{Replicas: natsdtest.Nodes, Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	heads := map[events.ID]stream.Head{}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				id := streamtest.NewID()
+				var head stream.Head
+				evs := []events.Event{streamtest.Request(id, 4)}
+				for slot := range 4 {
+					once, cancel := context.WithTimeout(t.Context(), time.Minute)
+					_, next, err := l.Append(once, id, head, events.Now(), evs...)
+					cancel()
+					if err != nil {
+						t.Errorf("append %d to generation=%s: %v", slot, id, err)
+						return
+					}
+					head = next
+					mu.Lock()
+					heads[id] = head
+					mu.Unlock()
+					evs = []events.Event{events.OutputFailed{Slot: slot, Error: events.Error{Code: "x"}}}
+				}
+			}
+		})
+	}
+	for range 2 {
+		<-time.After(500 * time.Millisecond)
+		leader := c.Leader(stream.Name)
+		if leader < 0 {
+			continue
+		}
+		c.Stop(leader)
+		c.AwaitLeader(stream.Name)
+		<-time.After(500 * time.Millisecond)
+		c.Restart(leader)
+	}
+	stop()
+	wg.Wait()
+	for id, head := range heads {
+		history, err := l.History(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := uint64(len(history)); n != head.Version || history[n-1].Sequence != head.Sequence {
+			t.Errorf("generation=%s has %d commits, acknowledged were %d", id, n, head.Version)
+		}
+	}
+	if len(heads) < 10 {
+		t.Errorf("%d generations are too few to show anything", len(heads))
+	}
+	t.Logf("%d generations", len(heads))
+}
+
+// A direct get may be answered by a replica that is behind; a decision must not be.
+func TestLoadReadsItsOwnAppends(t *testing.T) {
+	c := natsdtest.Start(t)
+	l, err := stream.Open(t.Context(), c.Connect(), stream.Config{Replicas: natsdtest.Nodes, Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		id := streamtest.NewID()
+		if _, _, err := l.Load(t.Context(), id); !errors.Is(err, stream.ErrNotFound) {
+			t.Fatalf("load: %v, want ErrNotFound", err)
+		}
+		_, head, err := l.Append(t.Context(), id, stream.Head{}, events.Now(), streamtest.Request(id, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, loaded, err := l.Load(t.Context(), id); err != nil || loaded != head {
+			t.Fatalf("loaded %+v, %v; appended %+v", loaded, err, head)
+		}
+	}
+}
