@@ -48,8 +48,8 @@ func (l *readLog) entries(batch []stream.Entry) {
 
 func (l *readLog) entry(e stream.Entry) {
 	l.looked("I20", 1)
-	if l.last != 0 && e.Sequence != l.last+1 {
-		l.broken("I3", e.ID, "restore the stream from a backup", "sequences %d to %d are missing from the log", l.last+1, e.Sequence-1)
+	if e.Sequence != l.last+1 {
+		l.broken("I3", "", "restore the stream from a backup", "sequences %d to %d are missing from the log", l.last+1, e.Sequence-1)
 	}
 	l.last = e.Sequence
 	if e.ID == "" {
@@ -89,6 +89,9 @@ func (l *readLog) chain(s *subject, e stream.Entry) {
 }
 
 func (l *readLog) commit(s *subject, c events.Commit) {
+	if !s.fold.Done() {
+		s.fold.ID, s.fold.At = c.ID, c.At
+	}
 	for i, ev := range c.Events {
 		_, requested := ev.(events.Requested)
 		first := s.last.Version == 0 && i == 0
@@ -102,8 +105,8 @@ func (l *readLog) commit(s *subject, c events.Commit) {
 			l.broken("I6", c.ID, "", "%s follows completed in version %d", ev.Type(), c.Version)
 		}
 		l.event(s, c, ev)
+		s.fold = events.Apply(s.fold, ev)
 	}
-	s.fold = foldOn(s.fold, c)
 	if s.fold.Done() && s.doneAt == 0 {
 		s.doneAt, s.completedAt = c.Sequence, s.fold.CompletedAt
 		for _, o := range s.fold.Outputs {
@@ -116,15 +119,7 @@ func (l *readLog) commit(s *subject, c events.Commit) {
 	}
 }
 
-// foldOn is events.Fold for a generation that may have been completed before
-// this commit ends: what follows a completion has been reported already.
-func foldOn(g events.Generation, c events.Commit) events.Generation {
-	if g.Done() {
-		return g
-	}
-	return events.Fold(g, c)
-}
-
+// event looks at one event, with s.fold as it was before it.
 func (l *readLog) event(s *subject, c events.Commit, ev events.Event) {
 	switch ev := ev.(type) {
 	case events.Requested:
@@ -134,6 +129,7 @@ func (l *readLog) event(s *subject, c events.Commit, ev events.Event) {
 		}
 	case events.Dispatching:
 		s.claims++
+		l.claim(s, c, ev)
 		for _, t := range ev.Tasks {
 			s.tasks[t.ID] = taskOf{c.ID, t.Slot, t.Try}
 		}
@@ -170,10 +166,33 @@ func (l *readLog) end(s *subject, c events.Commit, slot int) {
 	}
 }
 
+// claim is the log's half of I14: a slot is asked for again only after a definite
+// no to the try before.
+func (l *readLog) claim(s *subject, c events.Commit, ev events.Dispatching) {
+	if s.fold.Claim != nil {
+		l.broken("I14", c.ID, "", "attempt %d is claimed in version %d, and attempt %d has no answer yet", ev.Attempt, c.Version, s.fold.Claim.Attempt)
+	}
+	for _, t := range ev.Tasks {
+		if t.Slot < 0 || t.Slot >= len(s.fold.Slots) {
+			l.broken("I14", c.ID, "", "attempt %d claims slot %d, which does not exist", ev.Attempt, t.Slot)
+			continue
+		}
+		before := s.fold.Slots[t.Slot]
+		again := t.Try == before.Try && !before.Claimed // never asked for, or declined since
+		next := t.Try == before.Try+1 && before.Failure != nil
+		if !again && !next || before.Result != nil || before.Ended {
+			l.broken("I14", c.ID, "", "attempt %d asks for slot %d again (try %d) without a definite no to the try before", ev.Attempt, t.Slot, t.Try)
+		}
+	}
+}
+
 // completed is the second half of I6, and the log's half of I7.
 func (l *readLog) completed(s *subject, c events.Commit, ev events.Completed) {
+	if s.fold.Done() {
+		return // reported already
+	}
 	l.looked("I6", 1)
-	fold := foldOn(s.fold, c)
+	fold := events.Apply(s.fold, ev)
 	want, err1 := json.Marshal(fold)
 	have, err2 := json.Marshal(ev.Generation)
 	if err1 != nil || err2 != nil || !bytes.Equal(want, have) {

@@ -49,7 +49,7 @@ var claims = []struct{ invariant, of, says string }{
 	{"I13", "blobs", "no orphan file older than the grace period"},
 	{"I20", "subjects", "every subject is well formed"},
 	{"I21", "positions", "stream fingerprint and position agree"},
-	{"I14", "create calls", "one create call per claimed attempt, and no task is made twice"},
+	{"I14", "create calls", "one create call per claimed attempt, another only after a definite no, no task made twice"},
 	{"I23", "provider outputs", "every output that the provider finished in time is an artifact"},
 	{"I24", "bills", "the catalog's cost equals the provider's bill"},
 }
@@ -104,7 +104,11 @@ func (r *Report) Print(w io.Writer) {
 		default:
 			fmt.Fprintf(w, "  %-4s  BROKEN   %s: %d of %d %s\n", c.Invariant, c.Says, c.Count, c.Looked, c.Of)
 			for _, f := range c.Broken {
-				fmt.Fprintf(w, "          generation=%s %s\n", f.ID, f.Detail)
+				of := ""
+				if f.ID != "" {
+					of = "generation=" + string(f.ID) + " "
+				}
+				fmt.Fprintf(w, "          %s%s\n", of, f.Detail)
 				if f.Do != "" {
 					fmt.Fprintf(w, "          -> %s\n", f.Do)
 				}

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,6 +62,10 @@ func Run(ctx context.Context, s Source) (*Report, error) {
 		v.log.entries(batch)
 		return v.failed
 	})
+	if errors.Is(err, stream.ErrNotFound) {
+		v.broken("I3", "", "restore the stream from a backup", "the last commit, at sequence %d, is missing from the log", upto)
+		err = nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
@@ -78,12 +83,12 @@ type verifier struct {
 	*Report
 	log readLog
 
-	snapshot *catalog.Snapshot
-	at       catalog.Position
-	rebuilt  *catalog.Catalog // in a temporary directory: what a rebuild gives
-	dir      string
-	pending  []catalog.Entry // completed generations on their way into rebuilt
-	failed   error           // of a query while the log was read
+	snapshot  *catalog.Snapshot
+	at        catalog.Position
+	rebuilt   *catalog.Catalog // in a temporary directory: what a rebuild gives
+	dir       string
+	unwritten []catalog.Entry // completed generations on their way into rebuilt
+	failed    error           // of a query while the log was read
 }
 
 func (v *verifier) openRows(ctx context.Context) (err error) {
@@ -121,8 +126,8 @@ func (v *verifier) completed(g events.Generation, sequence uint64) {
 		return
 	}
 	row, artifacts := projector.Rows(g)
-	v.pending = append(v.pending, catalog.Entry{Sequence: sequence, Generation: row, Artifacts: artifacts, Labels: g.Labels})
-	if len(v.pending) >= 500 {
+	v.unwritten = append(v.unwritten, catalog.Entry{Sequence: sequence, Generation: row, Artifacts: artifacts, Labels: g.Labels})
+	if len(v.unwritten) >= 500 {
 		v.failed = v.flush(context.Background(), catalog.Position{})
 	}
 	if v.failed == nil {
@@ -175,15 +180,18 @@ func sameArtifact(a, b catalog.Artifact) bool {
 		a.ContentType == b.ContentType && a.Seed == b.Seed && bytes.Equal(a.Metadata, b.Metadata) && a.CreatedAt.Equal(b.CreatedAt)
 }
 
-// flush writes what is pending into the rebuilt catalog.
+// flush writes what is unwritten into the rebuilt catalog.
 func (v *verifier) flush(ctx context.Context, upto catalog.Position) error {
-	if upto.Fingerprint == "" && len(v.pending) > 0 {
-		upto = catalog.Position{Fingerprint: v.at.Fingerprint, Sequence: v.pending[len(v.pending)-1].Sequence}
+	if upto.Fingerprint == "" && len(v.unwritten) > 0 {
+		upto = catalog.Position{Fingerprint: v.at.Fingerprint, Sequence: v.unwritten[len(v.unwritten)-1].Sequence}
 	}
-	_, err := v.rebuilt.Insert(ctx, v.pending, upto)
-	v.pending = v.pending[:0]
+	_, err := v.rebuilt.Insert(ctx, v.unwritten, upto)
+	v.unwritten = v.unwritten[:0]
 	return err
 }
+
+// lostOr is what to do about a row that the log does not account for.
+const lostOr = "if I3 or I21 is broken too, restore the log; if not, run `genstream rebuild`"
 
 // rows is I9, and I10: that the guards which keep rows from changing are there.
 func (v *verifier) rows(ctx context.Context) error {
@@ -196,7 +204,7 @@ func (v *verifier) rows(ctx context.Context) error {
 		}
 		v.looked("I9", 1)
 		if s := v.log.subjects[row.ID]; s == nil || s.doneAt == 0 {
-			v.broken("I9", row.ID, rebuildIt, "has a row and is not completed in the log")
+			v.broken("I9", row.ID, lostOr, "has a row and is not completed in the log")
 		}
 	}
 	for row, err := range v.snapshot.AllArtifacts(ctx) {
@@ -206,7 +214,7 @@ func (v *verifier) rows(ctx context.Context) error {
 		v.looked("I9", 1)
 		s := v.log.subjects[row.GenerationID]
 		if s == nil || s.doneAt == 0 {
-			v.broken("I9", row.GenerationID, rebuildIt, "artifact %s has a row and its generation is not completed in the log", row.ID)
+			v.broken("I9", row.GenerationID, lostOr, "artifact %s has a row and its generation is not completed in the log", row.ID)
 		} else if !slices.ContainsFunc(s.artifacts, func(a events.Artifact) bool { return a.ID == row.ID }) {
 			v.broken("I7", row.GenerationID, rebuildIt, "artifact %s has a row and is not in the log", row.ID)
 		}
@@ -285,13 +293,16 @@ func (v *verifier) files(ctx context.Context) error {
 			}
 		}
 	}
-	for object, err := range v.Bucket.List(ctx, "") {
-		if err != nil {
-			return err
-		}
-		v.looked("I13", 1)
-		if age := time.Since(object.ModTime); !named[object.Key] && age > v.Grace {
-			v.broken("I13", "", "run `genstream gc`", "no commit names %s, which is %s old", object.Key, age.Round(time.Second))
+	for _, list := range []iter.Seq2[blob.Object, error]{v.Bucket.List(ctx, ""), v.Bucket.Leftovers(ctx, "")} {
+		for object, err := range list {
+			if err != nil {
+				return err
+			}
+			v.looked("I13", 1)
+			if age := time.Since(object.ModTime); !named[object.Key] && age > v.Grace {
+				id, _, _, _ := blob.ParseKey(object.Key) // whatever is listed has a key of ours
+				v.broken("I13", id, "remove the file, if I3 and I21 are not broken", "no commit names %s, which is %s old", object.Key, age.Round(time.Second))
+			}
 		}
 	}
 	return nil
