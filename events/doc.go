@@ -40,7 +40,7 @@
 //
 //	type              fields (? = may be absent)                     appended by        may follow
 //	requested         model, input, expected_count, provider,        intake             nothing: it is the first
-//	                  deadline, labels?, digest, tasks
+//	                  deadline, labels?, digest, tasks, rescues?
 //	dispatching       attempt, by, until, tasks: [slot, try, id]     intake, with       requested; any event but completed, while
 //	                                                                 requested; or      no other claim is unanswered
 //	                                                                 the orchestrator
@@ -55,6 +55,15 @@
 //	                  created_at]
 //	output_failed     slot, error: [code, message, class?]           orchestrator       requested; once for each slot
 //	completed         error?, generation (the whole folded record)   orchestrator       the last slot's end; nothing follows it
+//
+// A generation that names another in rescues adopts its tasks: those of the slots
+// that got no artifact, though they may have been made and paid for. It has no
+// dispatching, for it buys nothing: the provider is asked once, and what is there
+// is fetched. Its ID is [RescueID].
+//
+// An input names a file that was uploaded as {"$file":"inputs/<sha256>"}, where any
+// of its strings could stand ([InputFiles]). The log keeps that form; the provider
+// gets an address or the content in its place.
 //
 // A time is RFC 3339 in UTC with microseconds. A cost is in billionths of a
 // dollar, and [Dollars] writes it as a number of dollars. A seed is a decimal
@@ -85,11 +94,12 @@
 //	     position that the catalog states has its row.
 //	I9   No row belongs to an ID that is not completed.
 //	I10  A row never changes.
-//	I11  The file of every artifact is in the bucket, with the size and SHA-256 of the event.
+//	I11  The file of every artifact is in the bucket, with the size and SHA-256 of the event,
+//	     and so is every file that a request names.
 //	I12  A catalog that is built again is the same, byte for byte.
 //	I13  No file without an event that names it is older than the grace period.
 //	I14  Each dispatching is followed by at most one create call, and another try of a
-//	     slot by a definite no to the one before it.
+//	     slot by a definite no to the one before it. A rescue has neither.
 //	I15  A webhook that was answered 2xx is a delivered, or its generation was completed.
 //	I16  No event comes from a forged webhook, or directly from a requester.
 //	I17  No 2xx, no reply and no provider call leaves before the commit that it rests on is on disk.

@@ -22,7 +22,11 @@ type Requested struct {
 	Deadline      time.Time         `json:"deadline"`
 	Labels        map[string]string `json:"labels,omitempty"`
 	Digest        string            `json:"digest"` // of the request; the same ID with another digest is refused
-	Tasks         []string          `json:"tasks"`  // TaskID of the first try of each slot
+	Tasks         []string          `json:"tasks"`  // TaskID of the first try of each slot; of a rescue: the tasks that it adopts
+
+	// Rescues is the generation whose last tasks this one adopts, for those of its
+	// slots that got no artifact. A rescue buys nothing: it asks, and fetches.
+	Rescues ID `json:"rescues,omitempty"`
 }
 
 // Dispatching is the claim that precedes every create call. Only the process

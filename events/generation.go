@@ -16,7 +16,8 @@ type Generation struct {
 	Provider      string            `json:"provider"`
 	Labels        map[string]string `json:"labels,omitempty"`
 	ExpectedCount int               `json:"expected_count"`
-	Digest        string            `json:"digest"` // of the request
+	Digest        string            `json:"digest"`            // of the request
+	Rescues       ID                `json:"rescues,omitempty"` // the generation whose tasks it adopted; it buys none of its own
 	CreatedAt     time.Time         `json:"created_at"`
 	Deadline      time.Time         `json:"deadline"`
 	CompletedAt   time.Time         `json:"completed_at,omitzero"`
@@ -163,13 +164,16 @@ func requested(g Generation, r Requested) Generation {
 		return g
 	}
 	g.Model, g.Input, g.Provider, g.Labels = r.Model, r.Input, r.Provider, r.Labels
-	g.ExpectedCount, g.Digest = r.ExpectedCount, r.Digest
+	g.ExpectedCount, g.Digest, g.Rescues = r.ExpectedCount, r.Digest, r.Rescues
 	g.CreatedAt, g.Deadline = g.At, r.Deadline
 	g.Outputs = make([]Output, n)
 	g.Slots = make([]Slot, n)
 	for i, task := range r.Tasks {
 		g.Outputs[i].Slot = i
 		g.Slots[i] = Slot{Try: 1, Task: task}
+		if g.Rescues != "" { // somebody else asked for it, and the provider took it
+			g.Slots[i].Claimed, g.Slots[i].Accepted = true, true
+		}
 	}
 	return g
 }

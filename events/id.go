@@ -93,6 +93,13 @@ func DerivedID(requester, key string) ID {
 	return ID(uuid(sum[:16], 8))
 }
 
+// RescueID is the UUIDv8 of the one generation that rescues id: whoever asks for
+// it, and however often, asks for the same.
+func RescueID(id ID) ID {
+	sum := sha256.Sum256([]byte("rescue/" + string(id)))
+	return ID(uuid(sum[:16], 8))
+}
+
 // SubmittedID is the UUIDv7 of a submission that brought no ID of its own:
 // its time is the time at which the queue stored it, the rest comes from the
 // queue's identity and the sequence there, so that a redelivery finds the same

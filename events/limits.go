@@ -21,6 +21,7 @@ const (
 	MaxSeed     = 20        // digits of a seed
 	MaxTries    = 8         // tries of one slot that the log can hold; the orchestrator's own limit is lower
 	MaxSeen     = 96        // different deliveries kept for one generation
+	MaxFiles    = 16        // places of one input that name an uploaded file
 	MaxLabels   = 8         // labels of one generation
 	MaxLabelKey = 32        // bytes of a label's key, [a-z0-9_.-]
 	MaxLabel    = 128       // bytes of a label's value

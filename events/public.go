@@ -15,6 +15,7 @@ type View struct {
 	Input         json.RawMessage   `json:"input"`
 	Provider      string            `json:"provider"`
 	Labels        map[string]string `json:"labels,omitempty"`
+	Rescues       ID                `json:"rescues,omitempty"`
 	ExpectedCount int               `json:"expected_count"`
 	CreatedAt     time.Time         `json:"created_at"`
 	CompletedAt   time.Time         `json:"completed_at,omitzero"`
@@ -50,7 +51,7 @@ type ErrorView struct {
 // Public is g as readers are shown it.
 func Public(g Generation) View {
 	v := View{
-		ID: g.ID, Model: g.Model, Input: g.Input, Provider: g.Provider, Labels: g.Labels,
+		ID: g.ID, Model: g.Model, Input: g.Input, Provider: g.Provider, Labels: g.Labels, Rescues: g.Rescues,
 		ExpectedCount: g.ExpectedCount, CreatedAt: g.CreatedAt, CompletedAt: g.CompletedAt,
 		Error: g.Error.view(), Outputs: make([]OutputView, len(g.Outputs)),
 	}
