@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/genstream/genstream/projector"
 	"github.com/genstream/genstream/projector/catalog"
@@ -37,14 +38,15 @@ func TestAnotherLogIsNoticed(t *testing.T) {
 			p, err := projector.New(t.Context(), projector.Config{Log: w.log, Dir: dir})
 			check(t, err)
 			defer p.Close()
-			if err := p.Run(t.Context()); !errors.Is(err, projector.ErrDiverged) || !strings.Contains(err.Error(), dir) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if err := p.Run(ctx); !errors.Is(err, projector.ErrDiverged) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("run: %v, want ErrDiverged and what to do (I21)", err)
 			}
 			check(t, p.Rebuild(t.Context(), nil)) // the way out
 			if dump(t, p.Current()) != w.build() {
 				t.Error("the rebuilt catalog is another one")
 			}
-			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			check(t, p.Run(ctx))
 		})
