@@ -39,6 +39,9 @@ var allowed = []struct {
 	{"orchestrator/provider/providertest/", []string{"*"}, "and so do its claims"},
 	{"orchestrator/problem.go", []string{"status"}, "RFC 9457 names the member of a problem"},
 	{"projector/api/", []string{"status"}, "RFC 9457 in the API, and huma's StatusError"},
+	{"projector/api/openapi_test.go", []string{"item"}, "JSON Schema describes an array by it"},
+	{"projector/api/page/", []string{"image"}, "the kind of medium, as content types have it"},
+	{"cmd/genstream/badinput_test.go", []string{"status", "state"}, "RFC 9457's member, and JetStream's account of a stream"},
 	{"cmd/genstream/vocabulary_test.go", []string{"*"}, "these very lists"},
 }
 
