@@ -14,13 +14,13 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/genstream/genstream/events"
-	"github.com/genstream/genstream/events/stream"
 )
 
 // Creates are answered by the orchestrators, over NATS: the same checks and the
 // same answers as for a requester who asks them himself. The names are theirs.
 const (
-	createSubject = "genstream.generations.create"
+	createSubject    = "genstream.generations.create"
+	completedSubject = "genstream.completed." // + ID
 
 	headerID        = "Gen-Id"
 	headerKey       = "Idempotency-Key"
@@ -101,7 +101,7 @@ func (a *api) create(ctx context.Context, id, key, prefer string, body []byte) (
 		return nil, err
 	}
 	location := "/v1/generations/" + string(c.ID)
-	if wait := waitOf(prefer); wait > 0 && a.completes(ctx, c, wait) {
+	if wait := waitOf(prefer); wait > 0 && a.completes(ctx, c.ID, wait) {
 		g, _, err := a.cfg.Log.Peek(ctx, c.ID)
 		if err != nil {
 			return nil, err
@@ -176,11 +176,10 @@ func waitOf(prefer string) time.Duration {
 	return 0
 }
 
-var errCompleted = errors.New("completed")
-
 // completes waits for the generation's last commit and says whether it came in
-// time. Whatever goes wrong meanwhile, the request itself is accepted.
-func (a *api) completes(ctx context.Context, c created, wait time.Duration) bool {
+// time. A completion is announced, at most once, so the log is asked now and then
+// too. Whatever goes wrong meanwhile, the request itself is accepted.
+func (a *api) completes(ctx context.Context, id events.ID, wait time.Duration) bool {
 	if !a.enter() {
 		return false // a preference, not a promise
 	}
@@ -190,11 +189,23 @@ func (a *api) completes(ctx context.Context, c created, wait time.Duration) bool
 	defer cancel()
 	ctx, cancelWait := context.WithTimeout(ctx, wait)
 	defer cancelWait()
-	err := a.cfg.Log.Watch(ctx, c.ID, c.Position-1, func(batch []stream.Entry) error {
-		if batch[len(batch)-1].Completes() {
-			return errCompleted
+	told := make(chan *nats.Msg, 1)
+	heard, err := a.cfg.NATS.ChanSubscribe(completedSubject+string(id), told)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = heard.Unsubscribe() }() // the connection is gone: so is the subscription
+	ask := time.NewTicker(time.Second)
+	defer ask.Stop()
+	for {
+		if _, head, err := a.cfg.Log.Peek(ctx, id); err == nil && head.Done {
+			return true
 		}
-		return nil
-	})
-	return errors.Is(err, errCompleted)
+		select {
+		case <-told:
+		case <-ask.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }

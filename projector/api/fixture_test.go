@@ -32,6 +32,7 @@ type world struct {
 	log       *stream.Log
 	nats      *natsd.Server
 	bucket    *blob.Bucket
+	dir       string // of the bucket
 	projector *projector.Projector
 	server    *httptest.Server
 	stop      context.CancelFunc // ends Config.Stopping
@@ -40,7 +41,7 @@ type world struct {
 // newWorld starts one; change may alter the configuration of its API.
 func newWorld(t *testing.T, change ...func(*api.Config)) *world {
 	t.Helper()
-	w := &world{t: t}
+	w := &world{t: t, dir: t.TempDir()}
 	var err error
 	if w.nats, err = natsd.Start(natsd.Config{Dir: t.TempDir()}); err != nil {
 		t.Fatal(err)
@@ -49,7 +50,7 @@ func newWorld(t *testing.T, change ...func(*api.Config)) *world {
 	if w.log, err = stream.Open(t.Context(), w.nats.Conn(), stream.Config{Create: true}); err != nil {
 		t.Fatal(err)
 	}
-	if w.bucket, err = blob.Open(t.Context(), t.TempDir()); err != nil {
+	if w.bucket, err = blob.Open(t.Context(), w.dir); err != nil {
 		t.Fatal(err)
 	}
 	if w.projector, err = projector.New(t.Context(), projector.Config{Log: w.log, Dir: t.TempDir()}); err != nil {
@@ -86,7 +87,12 @@ type made struct {
 
 func (w *world) append(m *made, evs ...events.Event) {
 	w.t.Helper()
-	c, head, err := w.log.Append(w.t.Context(), m.id, m.head, events.Now(), evs...)
+	w.appendAt(m, events.Now(), evs...)
+}
+
+func (w *world) appendAt(m *made, at time.Time, evs ...events.Event) {
+	w.t.Helper()
+	c, head, err := w.log.Append(w.t.Context(), m.id, m.head, at, evs...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -145,7 +151,7 @@ func (w *world) complete(m *made) {
 	}
 	g.At = events.Now()
 	done.Generation = events.Apply(g, done)
-	w.append(m, append(evs, done)...)
+	w.appendAt(m, g.At, append(evs, done)...)
 }
 
 // whole is a completed generation with count artifacts, in the catalog already.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // guard stands before every route: security headers, then the Host header, then
@@ -27,6 +28,7 @@ func (a *api) guard(next http.Handler) http.Handler {
 		if !ok {
 			return
 		}
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // not supported: the connection has none
 		ctx := context.WithValue(r.Context(), requesterKey{}, name)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, exchangeKey{}, exchange{r: r, w: w})))
 	})

@@ -38,7 +38,7 @@ func (a *api) registerHealth() {
 		id: "metrics", method: http.MethodGet, path: "/metrics",
 		summary: "Metrics of this process", about: "In the text format of Prometheus.",
 		answers:  map[int]answer{http.StatusOK: {about: "The metrics", content: map[string]reflect.Type{"text/plain": nil}}},
-		problems: []kind{unauthorized},
+		problems: []kind{invalid},
 	}, func(context.Context, *struct{}) (*reply, error) {
 		return &reply{Body: func(hc huma.Context) {
 			r, w := humago.Unwrap(hc)

@@ -39,6 +39,9 @@ type reply struct {
 // request is lower and is the orchestrator's to tell.
 const maxBody = 1 << 20
 
+// bodyTimeout bounds how long a body may take to arrive.
+const bodyTimeout = 10 * time.Second
+
 // humaConfig is huma's, without what it would fetch from elsewhere or add to bodies.
 func humaConfig() huma.Config {
 	c := huma.DefaultConfig("genstream", "1")
@@ -66,17 +69,17 @@ func register[In any](a *api, op operation, handle func(context.Context, *In) (*
 	h := huma.Operation{
 		OperationID: op.id, Method: op.method, Path: op.path,
 		Summary: op.summary, Description: op.about, Responses: map[string]*huma.Response{},
-		MaxBodyBytes: maxBody + 1, BodyReadTimeout: 10 * time.Second, // huma refuses a body of exactly the limit
-		SkipValidateBody: true, // by whoever answers it
+		MaxBodyBytes:     maxBody + 1, // huma refuses a body of exactly its limit
+		BodyReadTimeout:  bodyTimeout,
+		SkipValidateBody: true, // whoever answers it does
 	}
 	if op.body != nil {
 		h.RequestBody = &huma.RequestBody{Required: true}
 	}
 	for code, an := range op.answers {
 		h.Responses[strconv.Itoa(code)] = an.response(registry)
-		h.DefaultStatus = min(code, max(h.DefaultStatus, code)) // the lowest is the usual one
 	}
-	for _, k := range append(op.problems, internal) {
+	for _, k := range op.allProblems() {
 		p := k.because("")
 		code := strconv.Itoa(p.Code)
 		if h.Responses[code] == nil {
@@ -100,6 +103,18 @@ func register[In any](a *api, op operation, handle func(context.Context, *In) (*
 			"application/json": {Schema: registry.Schema(op.body, true, "")},
 		}
 	}
+}
+
+// allProblems adds to an operation's own what the guard and every handler may answer.
+func (op operation) allProblems() []kind {
+	all := append(slices.Clone(op.problems), misdirected, internal)
+	if !open(op.path) {
+		all = append(all, unauthorized)
+	}
+	if op.method != http.MethodGet {
+		all = append(all, foreign)
+	}
+	return all
 }
 
 func (an answer) response(registry huma.Registry) *huma.Response {
@@ -190,5 +205,6 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-// writeTimeout bounds one write to a client that does not read.
-const writeTimeout = 15 * time.Second
+// writeTimeout bounds an answer, and each part of a stream, to a client that does
+// not read.
+const writeTimeout = 30 * time.Second

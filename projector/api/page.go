@@ -216,9 +216,16 @@ func (a *api) asset(w http.ResponseWriter, r *http.Request) {
 type shownOutput struct {
 	Artifact *events.ArtifactView
 	Alt      string
+	Quiet    bool // it stands in a link
 }
 
 func tileOf(v events.View, o events.OutputView) shownOutput {
+	s := wholeOf(v, o)
+	s.Quiet = true
+	return s
+}
+
+func wholeOf(v events.View, o events.OutputView) shownOutput {
 	alt := events.Cut(promptOf(v.Input), 200)
 	if v.ExpectedCount > 1 {
 		alt += fmt.Sprintf(" (output %d of %d)", o.Slot+1, v.ExpectedCount)
@@ -228,6 +235,7 @@ func tileOf(v events.View, o events.OutputView) shownOutput {
 
 var pageFuncs = template.FuncMap{
 	"tile":    tileOf,
+	"whole":   wholeOf,
 	"prompt":  promptOf,
 	"fields":  fieldsOf,
 	"dollars": func(n int64) string { return "$" + events.Dollars(n).String() },

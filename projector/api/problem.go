@@ -23,7 +23,7 @@ type problem struct {
 	Title  string  `json:"title" doc:"the same for every problem of the kind"`
 	Code   int     `json:"status" doc:"of HTTP, under the name that RFC 9457 gives it"`
 	Detail string  `json:"detail,omitempty" doc:"about this one request, for a person"`
-	Errors []field `json:"errors,omitempty" doc:"the fields that are not acceptable"`
+	Errors []field `json:"errors,omitempty" nullable:"false" doc:"the fields that are not acceptable"`
 }
 
 // field is one part of the request and what is wrong with it.

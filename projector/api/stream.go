@@ -80,6 +80,9 @@ func (a *api) stream(follow func(context.Context, func([]stream.Entry) error) er
 	}}, nil
 }
 
+// errCompleted ends a stream after its generation's last commit.
+var errCompleted = errors.New("completed")
+
 // send renders a batch and hands it to the writer.
 func send(ctx context.Context, parts chan<- []byte, batch []stream.Entry, ends bool) error {
 	var b bytes.Buffer
