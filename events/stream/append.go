@@ -60,8 +60,11 @@ func (l *Log) Append(ctx context.Context, id events.ID, after Head, at time.Time
 // publish sends the message until its fate is known. Sending it again is
 // harmless: once it is stored, the expected sequence refuses every copy, and the
 // refusal sends us to look for our commit.
-func (l *Log) publish(ctx context.Context, id events.ID, m *nats.Msg, expected uint64, commit string) (uint64, error) {
-	for try := 0; ; try++ {
+func (l *Log) publish(ctx context.Context, id events.ID, m *nats.Msg, expected uint64, commit string) (sequence uint64, err error) {
+	try := 0
+	l.tally.underWay.Add(1)
+	defer func() { l.tally.end(try > 0, err) }()
+	for ; ; try++ {
 		once, cancel := context.WithTimeout(ctx, requestTimeout)
 		ack, err := l.js.PublishMsg(once, m)
 		cancel()

@@ -29,6 +29,7 @@ type Log struct {
 	single      bool   // one replica: direct gets are the leader's
 	fingerprint string // identity of this very stream
 	durable     atomic.Uint64
+	tally       tally // of the appends
 }
 
 // Open finds the streams on the connection's account, or creates them if cfg

@@ -1,0 +1,52 @@
+package stream
+
+import (
+	"errors"
+	"sync/atomic"
+)
+
+// Counts is what has become of the appends of this process since Open.
+type Counts struct {
+	Commits   uint64 // in the log
+	Conflicts uint64 // refused, because somebody else's commit came first; a create that is sent twice is one
+	UnderWay  uint64 // begun, and not known to be on disk yet
+
+	// Of the appends whose answer was lost:
+	Found   uint64 // the commit was looked for, and is in the log
+	Missing uint64 // it was looked for, and is not
+	Unknown uint64 // time ran out before anything was known (ErrUnavailable)
+}
+
+// Counts is how the appends of this process have fared. The numbers are read one
+// after the other, while appends go on.
+func (l *Log) Counts() Counts {
+	return Counts{
+		Commits: l.tally.commits.Load(), Conflicts: l.tally.conflicts.Load(), UnderWay: uint64(l.tally.underWay.Load()),
+		Found: l.tally.found.Load(), Missing: l.tally.missing.Load(), Unknown: l.tally.unknown.Load(),
+	}
+}
+
+// tally is Counts being counted.
+type tally struct {
+	commits, conflicts, found, missing, unknown atomic.Uint64
+	underWay                                    atomic.Int64
+}
+
+// end counts an append that has ended; again says that it was sent more than once.
+func (t *tally) end(again bool, err error) {
+	t.underWay.Add(-1)
+	switch {
+	case err == nil:
+		t.commits.Add(1)
+		if again {
+			t.found.Add(1)
+		}
+	case errors.Is(err, ErrConflict):
+		t.conflicts.Add(1)
+		if again {
+			t.missing.Add(1)
+		}
+	case errors.Is(err, ErrUnavailable):
+		t.unknown.Add(1)
+	}
+}
