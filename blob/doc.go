@@ -1,5 +1,5 @@
-// Package blob keeps the bytes: the files that providers made, and the raw
-// deliveries that are too long for the log. It knows one bucket, which is a
+// Package blob keeps the bytes: the files that providers made, those that requesters
+// uploaded for their inputs, and the raw deliveries that are too long for the log. It knows one bucket, which is a
 // directory, memory, or anything that gocloud.dev/blob opens, and one way in from
 // outside, the [Fetcher].
 //
@@ -20,19 +20,22 @@
 //
 //	generations/<id>/<slot>-<random>.<ext>      the file of one output
 //	generations/<id>/delivery-<random>.json     a delivery as it came
-//	<either of them>.<hex>.tmp                  a write to a directory that was interrupted
+//	inputs/<sha256>                             a file that was uploaded for inputs
+//	<any of them>.<hex>.tmp                     a write to a directory that was interrupted
 //
 // The random part has 128 bits. Two writers of the same slot (a worker that was
 // believed dead, and its successor) never meet: each writes a file of its own, the
-// log takes one of them, and the other is an orphan. Nothing from outside is ever
-// part of a key, and no key that [ParseKey] does not accept reaches a driver.
+// log takes one of them, and the other is an orphan. A file for inputs is named by
+// its content, so that the same file is there once however often it is uploaded;
+// one that no request names is an orphan too. Nothing from outside is ever part of
+// a key, and no key that [ParseKey] does not accept reaches a driver.
 //
 // # Guarantees
 //
-// When [Bucket.Keep] or [Bucket.KeepRaw] returns a key, the file is whole and is
-// where the bucket keeps things: on disk for a directory, with every folder that
-// leads to it; acknowledged by the server for S3 and its like; nowhere for mem://.
-// An event may name it.
+// When [Bucket.Keep], [Bucket.KeepRaw] or [Bucket.KeepInput] returns a key, the file
+// is whole and is where the bucket keeps things: on disk for a directory, with every
+// folder that leads to it; acknowledged by the server for S3 and its like; nowhere
+// for mem://. An event may name it.
 //
 // When they return an error, the file is not in the bucket. There are two
 // exceptions, and gc removes what they leave: the bucket fails so thoroughly that
@@ -42,8 +45,9 @@
 // which no listing shows: give the bucket a lifecycle rule that aborts incomplete
 // multipart uploads after a day.
 //
-// A file never changes and is never written over, so that whoever has its size and
-// SHA-256 from the log can check it at any time.
+// A file never changes and is never written over (but, for an input, with the same
+// bytes), so that whoever has its size and SHA-256 from the log can check it at any
+// time.
 //
 // The content type of a file is decided by its first 3 KiB, never by what a
 // provider says. What is neither a picture, a video, a sound nor a binary glTF scene

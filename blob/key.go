@@ -22,10 +22,12 @@ const (
 	OutputFile  Kind = iota + 1 // the file of one output
 	RawDelivery                 // a delivery as it came, too long for the log
 	Leftover                    // what an interrupted write left in a directory; never read, only removed
+	InputFile                   // a file that was uploaded for inputs, named by its content
 )
 
 const (
 	folder    = "generations"
+	inputs    = "inputs" // events.InputKey has the other half of these names
 	rawPrefix = "delivery-"
 	rawExt    = "json"
 	tempExt   = ".tmp" // fileblob writes <key>.<time in hex>.tmp, then renames
@@ -52,10 +54,11 @@ func checked(want Kind, key string) string {
 	return key
 }
 
-// ParseKey takes a key apart. It accepts exactly what Key and RawKey make, and
-// what fileblob leaves of an interrupted write of those; every character of the
-// key is checked, so that what it accepts is safe as a path. The slot is -1 where
-// there is none. The error wraps ErrKey.
+// ParseKey takes a key apart. It accepts exactly what Key, RawKey and
+// events.InputKey make, and what fileblob leaves of an interrupted write of those;
+// every character of the key is checked, so that what it accepts is safe as a path.
+// The slot is -1 where there is none, and the ID of an input's file, which is no
+// single generation's, is empty. The error wraps ErrKey.
 func ParseKey(key string) (id events.ID, slot int, kind Kind, err error) {
 	if id, slot, kind, ok := parse(key); ok {
 		return id, slot, kind, nil
@@ -69,6 +72,9 @@ func ParseKey(key string) (id events.ID, slot int, kind Kind, err error) {
 }
 
 func parse(key string) (id events.ID, slot int, kind Kind, ok bool) {
+	if _, ok := events.ParseInputKey(key); ok {
+		return "", -1, InputFile, true
+	}
 	top, rest, _ := strings.Cut(key, "/")
 	owner, name, _ := strings.Cut(rest, "/")
 	id, err := events.ParseID(owner)

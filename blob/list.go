@@ -28,7 +28,7 @@ type Object struct {
 const listPage = 1024
 
 // List yields the files whose keys begin with prefix, in no promised order:
-// everything that Keep and KeepRaw have written, and nothing else. Leftovers and
+// everything that Keep, KeepRaw and KeepInput have written, and nothing else. Leftovers and
 // files that are not ours are not shown. A file that comes or goes while the list
 // is being read may be shown or not. An error, which wraps ErrBucket, is the last
 // that is yielded: a list that ends without one is complete.
@@ -89,8 +89,13 @@ func (b *Bucket) listRemote(ctx context.Context, prefix string) iter.Seq2[Object
 func (b *Bucket) listDirectory(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		if owner := ownerIn(prefix); owner != "" {
-			b.listOwner(ctx, owner, yield)
+			b.listFolder(ctx, folder+"/"+owner, yield)
 			return
+		}
+		if strings.HasPrefix(inputs+"/", prefix) || strings.HasPrefix(prefix, inputs+"/") {
+			if !b.listFolder(ctx, inputs, yield) || strings.HasPrefix(prefix, inputs) {
+				return
+			}
 		}
 		for e, err := range entries(ctx, filepath.Join(b.dir, folder)) {
 			if err != nil {
@@ -102,17 +107,18 @@ func (b *Bucket) listDirectory(ctx context.Context, prefix string) iter.Seq2[Obj
 				!strings.HasPrefix(base, prefix) {
 				continue
 			}
-			if !b.listOwner(ctx, e.Name(), yield) {
+			if !b.listFolder(ctx, folder+"/"+e.Name(), yield) {
 				return
 			}
 		}
 	}
 }
 
-// listOwner yields the files of one generation and says whether to go on.
-func (b *Bucket) listOwner(ctx context.Context, owner string, yield func(Object, error) bool) bool {
-	for e, err := range entries(ctx, filepath.Join(b.dir, folder, owner)) {
-		if errors.Is(err, fs.ErrNotExist) {
+// listFolder yields the files of one generation, or those for inputs, and says
+// whether to go on.
+func (b *Bucket) listFolder(ctx context.Context, name string, yield func(Object, error) bool) bool {
+	for e, err := range entries(ctx, filepath.Join(b.dir, filepath.FromSlash(name))) {
+		if errors.Is(err, fs.ErrNotExist) && name != inputs { // deleted meanwhile; inputs is always there
 			return true
 		}
 		var info fs.FileInfo
@@ -125,7 +131,7 @@ func (b *Bucket) listOwner(ctx context.Context, owner string, yield func(Object,
 			yield(Object{}, err)
 			return false
 		case info.Mode().IsRegular():
-			if !yield(Object{Key: folder + "/" + owner + "/" + e.Name(), Size: info.Size(), ModTime: info.ModTime()}, nil) {
+			if !yield(Object{Key: name + "/" + e.Name(), Size: info.Size(), ModTime: info.ModTime()}, nil) {
 				return false
 			}
 		}

@@ -13,6 +13,8 @@ import (
 	gocloud "gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
 	"gocloud.dev/gcerrors"
+
+	"github.com/genstream/genstream/events"
 )
 
 const (
@@ -37,7 +39,8 @@ const (
 //	sync generations                the file, durable
 //
 // and only then may an event name it. Before that, whatever is found is an orphan.
-// The folder generations and those above it were synced by openDirectory.
+// The folders generations and inputs and those above them were synced by
+// openDirectory; an input's file stands in its folder directly.
 func (b *Bucket) put(ctx context.Context, key, contentType string, r io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -71,8 +74,12 @@ func (b *Bucket) put(ctx context.Context, key, contentType string, r io.Reader) 
 	}
 	if err != nil {
 		// The file may be there all the same: renamed but not synced, or the
-		// server's answer was lost. Nobody has heard of its key.
-		err = errors.Join(err, removeTemp(file), b.unput(ctx, key))
+		// server's answer was lost. Nobody has heard of its key, unless it says what
+		// is in the file: then others may have written, and named, the same.
+		err = errors.Join(err, removeTemp(file))
+		if _, ours := events.ParseInputKey(key); !ours {
+			err = errors.Join(err, b.unput(ctx, key))
+		}
 		return fmt.Errorf("write %s: %w: %w", key, ErrBucket, err)
 	}
 	return nil
@@ -124,14 +131,16 @@ func openDirectory(dir string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
-	top := filepath.Join(dir, folder)
-	if err := makeFolder(top); err != nil {
-		return nil, fmt.Errorf("open bucket: %w", err)
+	tops := []string{filepath.Join(dir, folder), filepath.Join(dir, inputs)}
+	for _, top := range tops {
+		if err := makeFolder(top); err != nil {
+			return nil, fmt.Errorf("open bucket: %w", err)
+		}
 	}
 	// Synced also if they were there: the process that made them may have been
 	// killed before it could. A parent that others own may be closed to us.
-	for _, d := range []string{top, dir, filepath.Dir(dir)} {
-		if err := syncFolder(d); err != nil && (d == top || d == dir || !errors.Is(err, fs.ErrPermission)) {
+	for _, d := range append(tops, dir, filepath.Dir(dir)) {
+		if err := syncFolder(d); err != nil && (d != filepath.Dir(dir) || !errors.Is(err, fs.ErrPermission)) {
 			return nil, fmt.Errorf("open bucket: %w", err)
 		}
 	}

@@ -14,8 +14,8 @@ import (
 var ErrID = errors.New("malformed ID")
 
 // ID names one generation: a UUID of version 7 (minted, or a client's own) or
-// of version 8 (derived from an Idempotency-Key), in the canonical form of
-// RFC 9562: 36 bytes, lower case. Nothing else ever becomes part of a subject,
+// of version 8 (derived from an Idempotency-Key, or from the generation that it
+// rescues), in the canonical form of RFC 9562: 36 bytes, lower case. Nothing else ever becomes part of a subject,
 // a blob key or a URL, because every edge gets its ID from ParseID.
 type ID string
 
