@@ -38,8 +38,16 @@ type world struct {
 	stop      context.CancelFunc // ends Config.Stopping
 }
 
-// newWorld starts one; change may alter the configuration of its API.
+// newWorld starts one, beside those of other tests; change may alter the
+// configuration of its API.
 func newWorld(t *testing.T, change ...func(*api.Config)) *world {
+	t.Helper()
+	t.Parallel()
+	return loneWorld(t, change...)
+}
+
+// loneWorld is newWorld for a test that looks at the whole process.
+func loneWorld(t *testing.T, change ...func(*api.Config)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir()}
 	var err error

@@ -174,7 +174,7 @@ func TestAllEventsBeginNowOrWhereAsked(t *testing.T) {
 }
 
 func TestStreamsEndWithServerAndClient(t *testing.T) {
-	w := newWorld(t)
+	w := loneWorld(t)
 	m := w.request(1)
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
