@@ -57,7 +57,6 @@ func (o *Orchestrator) advance(e *entry) {
 		case err == nil:
 			continue
 		case errors.Is(err, stream.ErrConflict):
-			o.Metrics.Conflicts.Inc()
 			e.mu.Lock()
 			e.dirty = true
 			e.mu.Unlock()
@@ -115,8 +114,6 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 	}
 	e.show()
 	if e.open.Done() {
-		o.log.Info("completed", "generation", e.id, "model", e.open.Model, "artifacts", e.open.ArtifactCount(),
-			"outputs", e.open.ExpectedCount, "took", e.open.CompletedAt.Sub(e.open.CreatedAt), "sequence", e.head.Sequence)
 		o.announce(e)
 		o.retire(e)
 		return nil
@@ -225,7 +222,7 @@ func (o *Orchestrator) commit(e *entry, now time.Time, evs []events.Event) error
 	if err != nil {
 		return err
 	}
-	o.Metrics.committed(evs)
+	o.committed(c)
 	e.fold(c, head)
 	return nil
 }

@@ -38,16 +38,18 @@ const (
 // alike. What is wrong with a request, or why none is accepted now, is a *Problem.
 func (o *Orchestrator) Create(ctx context.Context, s Submission) (Created, error) {
 	created, err := o.accept(ctx, s)
+	if err == nil {
+		return created, nil
+	}
 	var p *Problem
-	if err != nil && !errors.As(err, &p) {
+	if !errors.As(err, &p) {
 		o.log.Error("create failed", "error", err)
 		p = problem(ProblemInternal, "", "the cause is in the log")
-		err = p
+	} else {
+		o.log.Info("request refused", "problem", p.kind(), "where", p.where(), "requester", events.Cut(s.Requester, 64))
 	}
-	if p != nil {
-		o.Metrics.Refused.WithLabelValues(p.Type[len("urn:genstream:problem:"):]).Inc()
-	}
-	return created, err
+	o.Metrics.Refused.WithLabelValues(p.kind()).Inc()
+	return Created{}, p
 }
 
 func (o *Orchestrator) accept(ctx context.Context, s Submission) (Created, error) {
@@ -117,7 +119,7 @@ func (o *Orchestrator) request(ctx context.Context, id events.ID, r events.Reque
 		e.mu.Lock()
 		e.first, e.shown = c.Sequence, e.open.Generation
 		e.mu.Unlock()
-		o.Metrics.committed(evs)
+		o.committed(c)
 		if placed {
 			o.call(e, claim)
 		}

@@ -86,7 +86,7 @@ func (o *Orchestrator) create(ctx context.Context, l *lane, sequence uint64, cal
 		return out
 	}
 	o.Metrics.called(l.name, "create", "answered", started)
-	out.delivered, err = o.delivered(ctx, call.Generation, events.FromCreate, out.answer)
+	out.delivered, err = o.delivered(ctx, call.Generation, l.name, events.FromCreate, out.answer)
 	if err != nil { // the answer is lost, the results are not: they are asked for
 		o.log.Warn("results of create call not kept", "generation", call.Generation, "error", err)
 	}
@@ -113,18 +113,19 @@ func (o *Orchestrator) poll(ctx context.Context, id events.ID, name string, s Po
 		return out
 	}
 	o.Metrics.called(name, "look", "answered", started)
-	if out.delivered, out.err = o.delivered(ctx, id, events.FromPoll, out.answer); out.err != nil {
+	if out.delivered, out.err = o.delivered(ctx, id, name, events.FromPoll, out.answer); out.err != nil {
 		o.log.Warn("results of question not kept", "generation", id, "error", out.err)
 	}
 	return out
 }
 
 // delivered is the event for the results that an answer holds, nil if none.
-func (o *Orchestrator) delivered(ctx context.Context, id events.ID, source string, a provider.Answer) (*events.Delivered, error) {
+func (o *Orchestrator) delivered(ctx context.Context, id events.ID, name, source string, a provider.Answer) (*events.Delivered, error) {
 	if len(a.Results) == 0 {
 		return nil, nil
 	}
 	d, err := delivery.Of(ctx, o.cfg.Bucket, id, source, a.Reply, a.Results)
+	o.Metrics.delivered(name, source, err)
 	if err != nil {
 		return nil, err
 	}

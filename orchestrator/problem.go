@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 )
 
 // Problem is why a request was not accepted, in the form of RFC 9457
@@ -37,6 +38,19 @@ func (p *Problem) JSON() []byte {
 	return b
 }
 
+// kind is the last part of the problem's type.
+func (p *Problem) kind() string { return strings.TrimPrefix(p.Type, problemType) }
+
+// where is the field that is wrong, empty if it is none. No value is in it.
+func (p *Problem) where() string {
+	if len(p.Errors) == 0 {
+		return ""
+	}
+	return p.Errors[0].Location
+}
+
+const problemType = "urn:genstream:problem:"
+
 // ProblemKind is the last part of a problem's type.
 type ProblemKind string
 
@@ -54,7 +68,7 @@ const (
 )
 
 func problem(kind ProblemKind, location, message string) *Problem {
-	p := &Problem{Type: "urn:genstream:problem:" + string(kind)}
+	p := &Problem{Type: problemType + string(kind)}
 	switch kind {
 	case ProblemMalformed:
 		p.Title, p.Code = "The body cannot be read", http.StatusBadRequest

@@ -24,6 +24,8 @@ type build struct {
 	outdated bool             // of another schema: it serves, and takes no rows
 	damaged  bool             // found so while it served: it is kept for somebody to look at
 	skipped  uint64           // completing commits passed over by this process
+
+	entered []catalog.Generation // by the last apply
 }
 
 // final marks an error that trying again does not mend: it is about our own
@@ -52,6 +54,7 @@ func createBuild(ctx context.Context, dir, fingerprint string) (*build, error) {
 // fails, nothing of the batch has been read. It returns how many generations are new.
 func (b *build) apply(ctx context.Context, batch []stream.Entry, park func(stream.Entry, error) error) (added int, err error) {
 	at, read := b.at, 0
+	b.entered = b.entered[:0]
 	var entries []catalog.Entry
 	var skipped uint64
 	for _, e := range batch {
@@ -72,6 +75,7 @@ func (b *build) apply(ctx context.Context, batch []stream.Entry, park func(strea
 			continue
 		}
 		entries = append(entries, entry)
+		b.entered = append(b.entered, entry.Generation)
 	}
 	if len(entries) > 0 || b.unsaved+read >= saveEvery {
 		// A transaction that has begun is short, and ends even if ctx does.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/genstream/genstream/events/stream"
 	"github.com/genstream/genstream/projector/catalog"
@@ -28,6 +29,10 @@ type Config struct {
 	// reading of it, so a rebuild tells again. If it fails, the commit is read
 	// again later. nil: the commit is logged.
 	Parked func(context.Context, stream.Entry, error) error
+
+	// Entered is told, once the catalog shows it, when each generation was
+	// requested and completed. A rebuild tells nothing. nil: nobody is told.
+	Entered func(created, completed time.Time)
 }
 
 // Projector keeps the catalog. Its methods may be called concurrently; Run once at a time.

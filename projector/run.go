@@ -78,6 +78,11 @@ func (p *Projector) follow(ctx context.Context) error {
 			return err
 		}
 		p.publish(added > 0)
+		if added > 0 && p.cfg.Entered != nil {
+			for _, g := range p.live.entered {
+				p.cfg.Entered(g.CreatedAt, g.CompletedAt)
+			}
+		}
 		return nil
 	})
 }

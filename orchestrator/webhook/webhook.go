@@ -103,101 +103,116 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) {
 	p := h.cfg.Providers[name]
 	if err != nil || p == nil || !h.cfg.Keys.valid(name, id, r.PathValue("token")) {
 		h.delivered.WithLabelValues("", "forged").Inc()
+		h.cfg.Logger.Debug("webhook", "fate", "forged", "code", http.StatusNotFound)
 		notFound(w)
 		return
 	}
-	fate, code := h.take(r, p, id)
+	fate, code, err := h.take(r, p, id)
 	h.delivered.WithLabelValues(name, fate).Inc()
+	h.tell(name, id, fate, code, err)
 	if code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(code)
 }
 
+// tell logs what became of a webhook: one line each. That of a commit was told
+// as a commit.
+func (h *Handler) tell(name string, id events.ID, fate string, code int, err error) {
+	told := []any{"provider", name, "generation", id, "fate", fate, "code", code}
+	switch {
+	case fate == "appended":
+	case err != nil:
+		h.cfg.Logger.Warn("webhook", append(told, "error", err)...)
+	default:
+		h.cfg.Logger.Debug("webhook", told...)
+	}
+}
+
 // take brings one delivery into the log. It returns what became of it, as a
-// metric label, and the HTTP code that says so.
-func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate string, code int) {
+// metric label, the HTTP code that says so, and what went wrong if it is worth a
+// look.
+func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate string, code int, err error) {
 	ctx := r.Context()
 	head, err := h.cfg.Log.Head(ctx, id)
 	switch {
 	case err != nil:
-		return h.failed(id, "no_log", err)
+		return failed("no_log", err)
 	case head.Done:
-		return "late", http.StatusOK
+		return "late", http.StatusOK, nil
 	case head.Deliveries() >= events.MaxSeen:
-		return "crowded", http.StatusTooManyRequests
+		return "crowded", http.StatusTooManyRequests, nil
 	}
 	select {
 	case h.places <- struct{}{}:
 		defer func() { <-h.places }()
 	case <-ctx.Done():
-		return "busy", http.StatusServiceUnavailable
+		return "busy", http.StatusServiceUnavailable, nil
 	}
 	reply, err := inline.Read(r.Body, inline.Limits{Dir: h.cfg.Spool})
 	if err != nil {
 		if errors.Is(err, inline.ErrTooLarge) {
-			return "too_large", http.StatusRequestEntityTooLarge
+			return "too_large", http.StatusRequestEntityTooLarge, nil
 		}
-		return "malformed", http.StatusBadRequest
+		return "malformed", http.StatusBadRequest, nil
 	}
 	defer reply.Close()
 	if head.HasSeen(reply.Digest) {
-		return "repeated", http.StatusNoContent
+		return "repeated", http.StatusNoContent, nil
 	}
 	results, err := p.Parse(reply.Body)
 	switch {
 	case err != nil:
-		return "malformed", http.StatusBadRequest
+		return "malformed", http.StatusBadRequest, nil
 	case len(results) == 0:
-		return "progress", http.StatusNoContent
+		return "progress", http.StatusNoContent, nil
 	}
 	d, err := delivery.Of(ctx, h.cfg.Bucket, id, events.FromWebhook, reply, results)
 	switch {
 	case errors.Is(err, delivery.ErrAlien), errors.Is(err, delivery.ErrCrowded):
-		return "alien", http.StatusBadRequest
+		return "alien", http.StatusBadRequest, nil
 	case errors.Is(err, blob.ErrBucket):
-		return h.failed(id, "no_bucket", err)
+		return failed("no_bucket", err)
 	case err != nil:
-		h.cfg.Logger.Warn("webhook not understood", "generation", id, "error", err)
-		return "malformed", http.StatusBadRequest
+		return "malformed", http.StatusBadRequest, err
 	}
 	return h.append(ctx, id, head, d)
 }
 
 // append commits the delivery after whatever the generation's last commit is by
 // then: what a delivery says is true at any point of the life before completion.
-func (h *Handler) append(ctx context.Context, id events.ID, head stream.Head, d events.Delivered) (fate string, code int) {
+func (h *Handler) append(ctx context.Context, id events.ID, head stream.Head, d events.Delivered) (fate string, code int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		_, now, err := h.cfg.Log.Append(ctx, id, head, events.Now(), d)
+		c, now, err := h.cfg.Log.Append(ctx, id, head, events.Now(), d)
 		if err == nil {
+			h.cfg.Logger.Info("committed", "generation", id, "types", d.Type(), "version", c.Version, "sequence", c.Sequence)
 			if err := h.cfg.Log.Await(ctx, now.Sequence); err != nil {
-				return h.failed(id, "no_log", err)
+				return failed("no_log", err)
 			}
-			return "appended", http.StatusNoContent
+			return "appended", http.StatusNoContent, nil
 		}
 		if !errors.Is(err, stream.ErrConflict) {
-			return h.failed(id, "no_log", err)
+			return failed("no_log", err)
 		}
 		select {
 		case <-ctx.Done():
-			return h.failed(id, "no_log", ctx.Err())
+			return failed("no_log", ctx.Err())
 		case <-time.After(rand.N(10 * time.Millisecond)):
 		}
 		if head, err = h.cfg.Log.Head(ctx, id); err != nil {
-			return h.failed(id, "no_log", err)
+			return failed("no_log", err)
 		}
 		switch {
 		case head.Done:
-			return "late", http.StatusOK
+			return "late", http.StatusOK, nil
 		case head.HasSeen(d.Digest):
-			return "repeated", http.StatusNoContent
+			return "repeated", http.StatusNoContent, nil
 		}
 	}
 }
 
-func (h *Handler) failed(id events.ID, fate string, err error) (string, int) {
-	h.cfg.Logger.Warn("webhook not taken", "generation", id, "fate", fate, "error", err)
-	return fate, http.StatusServiceUnavailable
+func failed(fate string, err error) (string, int, error) {
+	return fate, http.StatusServiceUnavailable, err
 }
