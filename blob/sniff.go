@@ -1,6 +1,8 @@
 package blob
 
 import (
+	"bytes"
+
 	"github.com/gabriel-vasile/mimetype"
 )
 
@@ -32,7 +34,7 @@ func formatOf(head []byte) (format, bool) {
 	case "video/quicktime":
 		return format{"video/quicktime", "mov"}, true
 	case "audio/mpeg":
-		return format{"audio/mpeg", "mp3"}, true
+		return format{"audio/mpeg", "mp3"}, beginsAsMP3(head)
 	case "audio/wav":
 		return format{"audio/wav", "wav"}, true
 	case "audio/ogg":
@@ -45,4 +47,10 @@ func formatOf(head []byte) (format, bool) {
 		return format{"model/gltf-binary", "glb"}, true
 	}
 	return format{}, false
+}
+
+// beginsAsMP3 asks for an ID3 tag or the sync word of a frame at the very
+// beginning. mimetype finds frames anywhere, so a page with one in it would pass.
+func beginsAsMP3(head []byte) bool {
+	return bytes.HasPrefix(head, []byte("ID3")) || len(head) > 1 && head[0] == 0xff && head[1]&0xe0 == 0xe0
 }
