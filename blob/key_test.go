@@ -154,12 +154,17 @@ func FuzzParseKey(f *testing.F) {
 	f.Add(aKey)
 	f.Add(aRaw)
 	f.Add(aTemp)
+	f.Add("inputs/" + noise + noise)
 	f.Fuzz(func(t *testing.T, key string) {
 		id, slot, kind, err := blob.ParseKey(key)
 		if err != nil {
 			return
 		}
-		if !filepath.IsLocal(key) || filepath.ToSlash(filepath.Clean(key)) != key || !strings.HasPrefix(key, "generations/"+string(id)+"/") {
+		place := "generations/" + string(id) + "/"
+		if id == "" {
+			place = "inputs/"
+		}
+		if !filepath.IsLocal(key) || filepath.ToSlash(filepath.Clean(key)) != key || !strings.HasPrefix(key, place) {
 			t.Errorf("%q is accepted and is no plain path", key)
 		}
 		if kind == blob.OutputFile && slot < 0 || kind == blob.RawDelivery && slot != -1 {
