@@ -70,25 +70,36 @@ func (o *Orchestrator) accept(ctx context.Context, s Submission) (Created, error
 	for slot := range r.ExpectedCount {
 		r.Tasks = append(r.Tasks, events.TaskID(id, slot, 1))
 	}
-	if !fresh {
-		if known, err := o.known(ctx, id, r.Digest); known.ID != "" || err != nil {
-			return known, err
+	for try := 0; ; try++ {
+		if !fresh || try > 0 {
+			if known, err := o.known(ctx, id, r.Digest); known.ID != "" || err != nil {
+				return known, err
+			}
+		}
+		c, err := o.request(ctx, id, r, now)
+		switch {
+		case err == nil:
+			return Created{ID: id, Position: c.Sequence}, nil
+		case errors.Is(err, stream.ErrConflict):
+			// Somebody else is just making it, and may yet fail: what to answer is
+			// known when his commit is there, or when he has given up.
+		case errors.Is(err, stream.ErrFull):
+			return Created{}, problem(ProblemNoRoom, "", "the log has reached its storage limit")
+		case errors.Is(err, stream.ErrUnavailable):
+			return Created{}, problem(ProblemUnavailable, "", again)
+		default:
+			return Created{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return Created{}, problem(ProblemUnavailable, "", again)
+		case <-time.After(time.Duration(min(try+1, 10))*5*time.Millisecond + rand.N(5*time.Millisecond)):
 		}
 	}
-	c, err := o.request(ctx, id, r, now)
-	switch {
-	case err == nil:
-	case errors.Is(err, stream.ErrConflict):
-		return o.known(ctx, id, r.Digest)
-	case errors.Is(err, stream.ErrFull):
-		return Created{}, problem(ProblemNoRoom, "", "the log has reached its storage limit")
-	case errors.Is(err, stream.ErrUnavailable):
-		return Created{}, problem(ProblemUnavailable, "", "the request may have been accepted: send it again with the same ID or Idempotency-Key")
-	default:
-		return Created{}, err
-	}
-	return Created{ID: id, Position: c.Sequence}, nil
 }
+
+// again is what a requester is told when nobody knows what became of a request.
+const again = "the request may have been accepted: send it again with the same ID or Idempotency-Key"
 
 // request appends the first commit, with the claim in it if the provider can be
 // called at once, and calls. The entry is owned meanwhile, so that nobody else
@@ -168,7 +179,7 @@ func (o *Orchestrator) known(ctx context.Context, id events.ID, digest string) (
 		case errors.Is(err, stream.ErrNotFound):
 			return Created{}, nil
 		case err == nil && g.Digest != digest:
-			return Created{}, problem(ProblemReused, "", "another request was accepted under this ID or Idempotency-Key")
+			return Created{}, reused(id)
 		case err == nil:
 			history, err := o.cfg.Log.History(ctx, id)
 			if err != nil {
@@ -181,6 +192,15 @@ func (o *Orchestrator) known(ctx context.Context, id events.ID, digest string) (
 		}
 		time.Sleep(time.Duration(try+1)*20*time.Millisecond + rand.N(20*time.Millisecond))
 	}
+}
+
+// reused is the problem of an ID that belongs to another request. Only a key's
+// ID carries no time.
+func reused(id events.ID) *Problem {
+	if id.Time().IsZero() {
+		return problem(ProblemReused, "header.Idempotency-Key", "belongs to another request, which was accepted")
+	}
+	return problem(ProblemReused, "path.id", "belongs to another request, which was accepted")
 }
 
 // identify settles the ID, and says whether it is a fresh one that cannot exist.

@@ -63,14 +63,21 @@ func (o *Orchestrator) endpoint(ctx context.Context, handle func(context.Context
 			case err == nil:
 				_ = r.Respond(body) // the connection is gone: nobody to tell
 			case errors.As(err, &p):
-				_ = r.Error(strconv.Itoa(p.Code), p.Title, p.JSON())
+				refuse(r, p)
 			default:
 				o.log.Error("request failed", "subject", r.Subject(), "error", err)
-				p = problem(ProblemInternal, "", "the cause is in the log")
-				_ = r.Error(strconv.Itoa(p.Code), p.Title, p.JSON())
+				refuse(r, problem(ProblemInternal, "", "the cause is in the log"))
 			}
 		})
 	})
+}
+
+// refuse answers as r.Error does, which may be called only before the handler
+// has returned: it leaves the error in r for the service's statistics.
+func refuse(r micro.Request, p *Problem) {
+	_ = r.Respond(p.JSON(), micro.WithHeaders(micro.Headers{
+		micro.ErrorCodeHeader: {strconv.Itoa(p.Code)}, micro.ErrorHeader: {p.Title},
+	}))
 }
 
 func (o *Orchestrator) serveCreate(ctx context.Context, r micro.Request) ([]byte, error) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/orchestrator/provider"
@@ -46,6 +47,9 @@ func (o *Orchestrator) parse(body []byte, now time.Time) (events.Requested, erro
 	}
 	if len(body) > events.MaxRequest {
 		return none, problem(ProblemTooLarge, "body", fmt.Sprintf("a request has at most %d bytes; large inputs belong in a file that the input names by URL", events.MaxRequest))
+	}
+	if !utf8.Valid(body) { // an input is kept and sent on as it came
+		return none, problem(ProblemMalformed, "body", "is not UTF-8")
 	}
 	req, err := decodeRequest(body)
 	if err != nil {

@@ -174,7 +174,7 @@ func fromHuma(m *huma.ErrorModel) *problem {
 			Message: d.Message, Location: events.Cut(d.Location, 96),
 		})
 	}
-	if len(p.Errors) == 0 && m.Status == http.StatusBadRequest { // huma names every part but the body
+	if len(p.Errors) == 0 && m.Status < 422 { // huma names every part but the body
 		p.Errors = []field{{Message: m.Detail, Location: "body"}}
 	}
 	if len(p.Errors) > 0 {
