@@ -24,6 +24,7 @@ type config struct {
 	Data        string // directory of all that is kept
 	Listen      string // of the API
 	HooksListen string // of the webhook ingress
+	OpsListen   string // of /metrics, /healthz and /readyz without a key; empty: the API alone has them
 	WebhookURL  string // public base URL of the webhook ingress; empty: results are asked for
 	WebhookKeys string // file of the secrets that webhook tokens are made with; empty: one in Data
 	Bucket      string // URL; empty: a directory in Data
@@ -71,6 +72,7 @@ func serverFlags(f *pflag.FlagSet, c *config) {
 	f.StringVar(&c.Data, "data", "genstream-data", "directory of everything that is kept")
 	f.StringVar(&c.Listen, "listen", "127.0.0.1:8080", "address of the API; not loopback needs --api-keys")
 	f.StringVar(&c.HooksListen, "hooks-listen", "127.0.0.1:8081", "address of the webhook ingress, which serves nothing else")
+	f.StringVar(&c.OpsListen, "ops-listen", "", "address of /metrics, /healthz and /readyz, without a key; for processes without the API (default: the API has them)")
 	f.StringVar(&c.WebhookURL, "webhook-url", "", "public base URL of the webhook ingress; without one, results are asked for")
 	f.StringVar(&c.WebhookKeys, "webhook-keys", "", "file of webhook secrets, a line of hex each, the first signs; all processes need the same (default: one is made in --data)")
 	f.StringVar(&c.Bucket, "bucket", "", "bucket URL: file:///dir, s3://name?region=… (default: a directory in --data)")

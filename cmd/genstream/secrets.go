@@ -1,0 +1,88 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/genstream/genstream/orchestrator/webhook"
+)
+
+// webhookKeys are the secrets of webhook tokens: a line each in hex, the first
+// signs. They are made on first use; a line put in front rotates them.
+func webhookKeys(cfg config) (webhook.Keys, error) {
+	read := func() (string, error) { return secretFile(filepath.Join(cfg.Data, "webhook.keys")) }
+	if cfg.WebhookKeys != "" {
+		read = func() (string, error) { return readSecret(cfg.WebhookKeys) }
+	}
+	text, err := read()
+	if err != nil {
+		return nil, err
+	}
+	var keys webhook.Keys
+	for line := range strings.FieldsSeq(text) {
+		key, err := hex.DecodeString(line)
+		if err != nil || len(key) < 16 {
+			return nil, errors.New("webhook keys: each line must be 32 or more hex digits")
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("webhook keys: the file is empty")
+	}
+	return keys, nil
+}
+
+func natsPasswords(cfg config) (admin, requester string, err error) {
+	if cfg.NATSListen == "" {
+		return "", "", nil
+	}
+	if admin, err = secretFile(filepath.Join(cfg.Data, "nats-admin.password")); err != nil {
+		return "", "", err
+	}
+	requester, err = secretFile(filepath.Join(cfg.Data, "nats-requester.password"))
+	return admin, requester, err
+}
+
+// secretFile reads a secret, and makes it first if there is none.
+func secretFile(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		secret := make([]byte, 32)
+		if _, err := rand.Read(secret); err != nil {
+			return "", err
+		}
+		b = []byte(hex.EncodeToString(secret) + "\n")
+		err = writeSynced(path, b)
+	}
+	if err != nil {
+		return "", fmt.Errorf("secret %s: %w", filepath.Base(path), err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// writeSynced writes a file that must be there after a power cut: webhooks on
+// their way carry tokens that were made with it.
+func writeSynced(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
