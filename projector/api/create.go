@@ -155,6 +155,11 @@ func passedOn(code string, body []byte) error {
 		return unavailable.because(again)
 	}
 	p.Code = n
+	for _, k := range kinds { // one title for each type, whoever wrote it
+		if p.Type == kindURN+string(k.kind) {
+			p.Title = k.title
+		}
+	}
 	return &p
 }
 

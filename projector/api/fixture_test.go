@@ -28,7 +28,7 @@ import (
 
 // world is a server with everything under it: NATS, log, bucket, catalog.
 type world struct {
-	t         *testing.T
+	t         testing.TB
 	log       *stream.Log
 	nats      *natsd.Server
 	bucket    *blob.Bucket
@@ -47,7 +47,7 @@ func newWorld(t *testing.T, change ...func(*api.Config)) *world {
 }
 
 // loneWorld is newWorld for a test that looks at the whole process.
-func loneWorld(t *testing.T, change ...func(*api.Config)) *world {
+func loneWorld(t testing.TB, change ...func(*api.Config)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir()}
 	var err error

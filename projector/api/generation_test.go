@@ -168,6 +168,9 @@ func TestAllEventsBeginNowOrWhereAsked(t *testing.T) {
 	if e, _ := start(); e.id != number(first.sequence) {
 		t.Errorf("from the beginning: %+v", e)
 	}
+	if a := w.do(http.MethodHead, "/v1/events", ""); a.code != 200 || a.header.Get("Content-Type") != "text/event-stream" {
+		t.Errorf("HEAD answered %d %v", a.code, a.header)
+	}
 	w.get("/v1/events?after=99").mustBe(t, 422, "invalid")
 	w.get("/v1/events?after=-1").mustBe(t, 422, "invalid")
 	w.get("/v1/events", "Last-Event-ID", "x").mustBe(t, 422, "invalid")

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/projector/catalog"
 )
@@ -74,14 +76,17 @@ func (a *api) indexData(r *http.Request) (*indexPage, error) {
 		return nil, refused(err)
 	}
 	p.Older, p.Waiting = list.Next, len(p.Flight) > 0
-	for _, row := range list.Generations {
-		g, _, err := a.cfg.Log.Peek(r.Context(), row.ID)
-		if err != nil {
-			return nil, err
-		}
-		p.Generations = append(p.Generations, events.Public(g))
+	p.Generations = make([]events.View, len(list.Generations))
+	reads, ctx := errgroup.WithContext(r.Context())
+	reads.SetLimit(8)
+	for i, row := range list.Generations {
+		reads.Go(func() error {
+			g, _, err := a.cfg.Log.Peek(ctx, row.ID)
+			p.Generations[i] = events.Public(g)
+			return err
+		})
 	}
-	return p, nil
+	return p, reads.Wait()
 }
 
 // frame waits a moment for the catalog to have read what the visitor's script

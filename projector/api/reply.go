@@ -69,10 +69,26 @@ func encode(b *bytes.Buffer, v any) error {
 
 // appendString writes s as a JSON string.
 func appendString(b *bytes.Buffer, s string) {
+	if plainText(s) {
+		b.WriteByte('"')
+		b.WriteString(s)
+		b.WriteByte('"')
+		return
+	}
 	if err := encode(b, s); err != nil {
 		panic(err) // a string
 	}
 	b.Truncate(b.Len() - 1) // the encoder's newline
+}
+
+// plainText says whether s stands for itself in JSON, as nearly everything in a row does.
+func plainText(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // matches says whether an If-None-Match names the tag, compared weakly (RFC 9110, 13.1.2).

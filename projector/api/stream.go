@@ -55,15 +55,17 @@ func (a *api) stream(follow func(context.Context, func([]stream.Entry) error) er
 	return &reply{Body: func(hc huma.Context) {
 		defer a.leave()
 		r, w := humago.Unwrap(hc)
-		ctx, cancel := a.untilStopping(r.Context())
-		defer cancel()
-		lasting(ctx, 0)
 		set(w.Header(), []string{
 			"Content-Type", "text/event-stream", "Cache-Control", "no-store", "Vary", "Accept",
 			"X-Accel-Buffering", "no", // nginx would hold events back
 		})
 		w.WriteHeader(http.StatusOK)
-
+		if r.Method == http.MethodHead {
+			return
+		}
+		ctx, cancel := a.untilStopping(r.Context())
+		defer cancel()
+		lasting(ctx, 0)
 		parts := make(chan []byte)
 		ended := make(chan error, 1)
 		go func() {
