@@ -135,8 +135,12 @@ func (e *entry) show() {
 // catchUp folds what arrived, and loads what is missing.
 func (o *Orchestrator) catchUp(e *entry, arrived []stream.Entry) error {
 	for _, se := range arrived {
+		if se.Sequence <= e.head.Sequence {
+			continue // known
+		}
 		if se.Version != e.head.Version+1 {
-			continue // known, or a gap: the load below closes it
+			e.stale = true // a gap, or what none of us has written: the load below tells
+			continue
 		}
 		c, err := se.Decode()
 		if err != nil {
@@ -145,12 +149,13 @@ func (o *Orchestrator) catchUp(e *entry, arrived []stream.Entry) error {
 		}
 		e.fold(c, se.Head())
 	}
-	newest := uint64(0)
-	for _, se := range arrived {
-		newest = max(newest, se.Version)
-	}
-	if e.stale || !e.open.Requested() || newest > e.head.Version {
+	if e.stale || !e.open.Requested() {
 		if err := o.load(e); err != nil {
+			for _, se := range arrived {
+				if _, cause := se.Decode(); cause != nil {
+					o.park(se, cause)
+				}
+			}
 			return err
 		}
 	}
