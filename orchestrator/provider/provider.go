@@ -59,7 +59,7 @@ type Provider interface {
 type Call struct {
 	Generation events.ID
 	Model      string
-	Input      json.RawMessage // a JSON object
+	Input      json.RawMessage // a JSON object; a file that it named is an address or a data: URI by now
 	Tasks      []events.Task   // a seed in the input becomes seed + slot
 	Webhook    string          // where results go; empty: they will be asked for
 	Deadline   time.Time       // of the generation

@@ -123,7 +123,7 @@ func checkFiles(d *json.Decoder, path string) error {
 	switch t := t.(type) {
 	case string:
 		if len(t) > maxText && isBase64(t) {
-			return &provider.Invalid{Field: path, Reason: "inline files are not taken in an input: give an http or https address"}
+			return &provider.Invalid{Field: path, Reason: "inline files are not taken in an input: upload the file and name it, or give an http or https address"}
 		}
 	case json.Delim:
 		for n := 0; d.More(); n++ {
@@ -133,9 +133,7 @@ func checkFiles(d *json.Decoder, path string) error {
 				if err != nil {
 					return &provider.Invalid{Field: path, Reason: "not JSON"}
 				}
-				if inner = fmt.Sprintf("%s.%v", path, key); key == "$file" {
-					return &provider.Invalid{Field: inner, Reason: "files in an input ($file) need uploads, which are not built yet"}
-				}
+				inner = fmt.Sprintf("%s.%v", path, key)
 			}
 			if err := checkFiles(d, inner); err != nil {
 				return err

@@ -61,7 +61,7 @@ func TestCheckNamesTheField(t *testing.T) {
 		{"sim:fox@1", `{"seed":"1"}`, 1, "input.seed"},
 		{"sim:fox@1", `{"inputs":{"images":["http://x","` + file + `"]}}`, 1, "input.inputs.images[1]"},
 		{"sim:fox@1", `{"seedImage":"data:image/png;base64,` + file + `"}`, 1, "input.seedImage"},
-		{"sim:fox@1", `{"a":[{"$file":"inputs/x"}]}`, 1, "input.a[0].$file"},
+		{"sim:fox@1", `{"a":[{"$file":"inputs/` + strings.Repeat("a1", 32) + `"}]}`, 1, ""},
 	} {
 		p := runware.New(runware.Config{})
 		err := p.Check(c.model, json.RawMessage(c.input), c.count)

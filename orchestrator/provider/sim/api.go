@@ -12,7 +12,7 @@ import (
 )
 
 // maxRequest bounds a request's body, in bytes.
-const maxRequest = 16 << 20
+const maxRequest = 24 << 20
 
 // request is one element of a request, in Runware's words.
 type request struct {
@@ -31,7 +31,8 @@ type request struct {
 	TTL            *int64      `json:"ttl"`
 	APIKey         string      `json:"apiKey"`
 
-	invalid string // the field that could not be read
+	invalid string   // the field that could not be read
+	files   []string // data: URIs and addresses that it gives as input
 }
 
 // answer is a body in the wire's form.
@@ -139,6 +140,7 @@ func parse(body []byte) ([]request, bool) {
 		case err != nil:
 			return nil, false
 		}
+		out[i].files = givenFiles(r)
 	}
 	return out, true
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -43,7 +44,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, qs []request, ou
 		s.whole(w, http.StatusBadRequest, "unsupportedParameter")
 		return
 	}
-	taken, err := s.takeAll(qs, orders, call, out)
+	taken, err := s.takeAll(r.Context(), qs, orders, call, out)
 	switch {
 	case err != nil || f.fault == "hang":
 		s.hang(r)
@@ -80,10 +81,16 @@ func (s *Server) begin(first Order, ids []string) (call int, f fate, trouble int
 }
 
 // takeAll takes what can be taken, and says of each task which it was.
-func (s *Server) takeAll(qs []request, orders []Order, call int, out *answer) ([]string, error) {
+func (s *Server) takeAll(ctx context.Context, qs []request, orders []Order, call int, out *answer) ([]string, error) {
 	var taken []string
 	for i, q := range qs {
 		code, more := invalid(q, orders[i])
+		if code == "" {
+			var err error
+			if orders[i].Inputs, err = s.hashes(ctx, q.files); err != nil {
+				code = "invalidInputFile"
+			}
+		}
 		if code == "" {
 			ok, err := s.take(orders[i], call)
 			if err != nil {

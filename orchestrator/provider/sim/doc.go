@@ -15,6 +15,11 @@
 // An output is always a PNG, at most 512 pixels long, whatever kind of task
 // asked for it; numberResults is always 1.
 //
+// Files that a request gives as input, as data: URIs or by address, leave their
+// marks on the picture: a row of blocks made of the SHA-256 of each. Addresses are
+// fetched with Config.Inputs only, so that nobody can have the simulator ask where
+// he pleases.
+//
 // # Chance
 //
 // What befalls a task, or a call, depends on Config.Seed and its own task IDs alone: the

@@ -26,7 +26,8 @@ func (p *painter) Get() *png.EncoderBuffer {
 func (p *painter) Put(b *png.EncoderBuffer) { p.pool.Put(b) }
 
 // draw is a picture as a PNG, the same for the same order: soft blobs on waves,
-// in a band of colours. The seed and the prompt each change all of it.
+// in a band of colours. The seed and the prompt each change all of it; input files
+// leave their marks at the bottom.
 func (p *painter) draw(o Order) []byte {
 	w, h := scaled(o.Width, o.Height)
 	d := dice(o.Seed, o.Prompt)
@@ -71,6 +72,7 @@ func (p *painter) draw(o Order) []byte {
 	for i, v := range field {
 		img.Pix[i] = uint8(255 * (v - low) / max(high-low, 1e-9))
 	}
+	mark(img.Pix, w, h, o.Inputs)
 	var b bytes.Buffer
 	e := png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: p}
 	if err := e.Encode(&b, img); err != nil {

@@ -56,6 +56,8 @@ type Order struct {
 	TTL        int64  `json:"ttl,omitempty"`     // seconds; 0 = for good
 	Webhook    string `json:"webhook,omitempty"` // absent from what is served: there may be a token in it
 	Place      int    `json:"place"`             // in the call, from 1
+
+	Inputs []string `json:"inputs,omitempty"` // SHA-256 of each file that it was given, in the order of the request
 }
 
 // ReadJournal reads entries, one per line, to the end of r.

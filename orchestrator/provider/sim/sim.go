@@ -16,6 +16,7 @@ type Config struct {
 	BaseURL  func() string     // where the URLs of files point: the address of the handler's root, without a slash at the end
 	Key      string            // the Bearer token that calls must bring; empty = any
 	Webhooks http.RoundTripper // sends webhooks; nil = a transport of its own
+	Inputs   http.RoundTripper // fetches input files by their address; nil = none is fetched, and the address stands for the file
 	Journal  string            // file of the journal; empty = in memory only
 	Latency  Range             // from acceptance to the made output; zero = 200 ms to 2 s
 	Faults   Faults
