@@ -63,8 +63,10 @@ func TestProblemOfOrchestratorIsPassedOn(t *testing.T) {
 		want       int
 		kind, has  string
 	}{
-		"Field": {"422", `{"type":"urn:genstream:problem:invalid","title":"t","status":422,"detail":"d","errors":[{"message":"m","location":"body.count"}]}`,
-			422, "invalid", `"location":"body.count"`},
+		"Field": {
+			"422", `{"type":"urn:genstream:problem:invalid","title":"t","status":422,"detail":"d","errors":[{"message":"m","location":"body.count"}]}`,
+			422, "invalid", `"location":"body.count"`,
+		},
 		"Title":     {"503", `{"type":"urn:genstream:problem:no-room","title":"t","status":503,"detail":"d"}`, 503, "no-room", "There is no room for more"},
 		"Busy":      {"503", `{"type":"urn:genstream:problem:busy","title":"t","status":503,"detail":"d"}`, 503, "busy", ""},
 		"NotJSON":   {"422", `panic: secret`, 503, "unavailable", "same ID"},
