@@ -38,18 +38,23 @@ const (
 // alike. What is wrong with a request, or why none is accepted now, is a *Problem.
 func (o *Orchestrator) Create(ctx context.Context, s Submission) (Created, error) {
 	created, err := o.accept(ctx, s)
-	if err == nil {
-		return created, nil
+	if err != nil {
+		return Created{}, o.refusal(err, s.Requester)
 	}
+	return created, nil
+}
+
+// refusal is what a requester is told of an error, counted and logged: a *Problem.
+func (o *Orchestrator) refusal(err error, requester string) *Problem {
 	var p *Problem
 	if !errors.As(err, &p) {
-		o.log.Error("create failed", "error", err)
+		o.log.Error("request failed", "error", err)
 		p = problem(ProblemInternal, "", "the cause is in the log")
 	} else {
-		o.log.Info("request refused", "problem", p.kind(), "where", p.where(), "requester", events.Cut(s.Requester, 64))
+		o.log.Info("request refused", "problem", p.kind(), "where", p.where(), "requester", events.Cut(requester, 64))
 	}
 	o.Metrics.Refused.WithLabelValues(p.kind()).Inc()
-	return Created{}, p
+	return p
 }
 
 func (o *Orchestrator) accept(ctx context.Context, s Submission) (Created, error) {
@@ -70,10 +75,21 @@ func (o *Orchestrator) accept(ctx context.Context, s Submission) (Created, error
 	for slot := range r.ExpectedCount {
 		r.Tasks = append(r.Tasks, events.TaskID(id, slot, 1))
 	}
+	return o.promise(ctx, id, fresh, r, now)
+}
+
+// promise appends the first event of a generation, unless it is there already; an
+// ID that is fresh cannot be.
+func (o *Orchestrator) promise(ctx context.Context, id events.ID, fresh bool, r events.Requested, now time.Time) (Created, error) {
 	for try := 0; ; try++ {
 		if !fresh || try > 0 {
 			if known, err := o.known(ctx, id, r.Digest); known.ID != "" || err != nil {
 				return known, err
+			}
+		}
+		if try == 0 { // after known: what was accepted once is answered alike for ever
+			if err := o.filesThere(ctx, r); err != nil {
+				return Created{}, err
 			}
 		}
 		c, err := o.request(ctx, id, r, now)
@@ -115,7 +131,7 @@ func (o *Orchestrator) request(ctx context.Context, id events.ID, r events.Reque
 	e.mu.Unlock()
 	evs := []events.Event{r}
 	l := o.lanes[r.Provider]
-	placed := o.ready.Load() && l.enter()
+	placed := r.Rescues == "" && o.ready.Load() && l.enter()
 	var claim events.Dispatching
 	if placed {
 		claim = events.Dispatching{Attempt: 1, By: o.life, Until: now.Add(callTimeout + 5*time.Second)}

@@ -21,22 +21,23 @@ const (
 	HeaderRequester = "Gen-Requester"   // whose key it is
 )
 
-// Serve answers requests on genstream.generations.create and .get as a NATS
+// Serve answers requests on genstream.generations.create, .get and .rescue as a NATS
 // micro service, until ctx ends. Answers go to inboxes only: a reply subject such
 // as gen.<id> would have us write into the log in a requester's name.
 func (o *Orchestrator) Serve(ctx context.Context, nc *nats.Conn) error {
-	service, err := micro.AddService(nc, micro.Config{
+	endpoints, err := micro.AddService(nc, micro.Config{
 		Name: "genstream", Version: "0.1.0",
 		Description: "generations of media: create, and read by ID",
 	})
 	if err != nil {
 		return err
 	}
-	defer func() { _ = service.Stop() }()
-	group := service.AddGroup("genstream.generations")
+	defer func() { _ = endpoints.Stop() }()
+	group := endpoints.AddGroup("genstream.generations")
 	for name, handle := range map[string]func(context.Context, micro.Request) ([]byte, error){
 		"create": o.serveCreate,
 		"get":    o.serveGet,
+		"rescue": o.serveRescue,
 	} {
 		if err := group.AddEndpoint(name, o.endpoint(ctx, handle)); err != nil {
 			return err
@@ -94,15 +95,9 @@ func (o *Orchestrator) serveCreate(ctx context.Context, r micro.Request) ([]byte
 // serveGet answers with the generation as the log has it. The body is {"id":"…"}
 // or the ID alone.
 func (o *Orchestrator) serveGet(ctx context.Context, r micro.Request) ([]byte, error) {
-	var by struct {
-		ID string `json:"id"`
-	}
-	if err := json.Unmarshal(r.Data(), &by); err != nil {
-		by.ID = string(r.Data())
-	}
-	id, err := events.ParseID(by.ID)
+	id, err := idOf(r.Data())
 	if err != nil {
-		return nil, problem(ProblemInvalid, "body.id", "must be a generation's ID")
+		return nil, err
 	}
 	g, _, err := o.cfg.Log.Peek(ctx, id)
 	switch {
@@ -112,6 +107,34 @@ func (o *Orchestrator) serveGet(ctx context.Context, r micro.Request) ([]byte, e
 		return nil, problem(ProblemUnavailable, "", "the log does not answer")
 	}
 	return json.Marshal(events.Public(g))
+}
+
+// serveRescue has a body like that of serveGet: the generation that is rescued.
+func (o *Orchestrator) serveRescue(ctx context.Context, r micro.Request) ([]byte, error) {
+	id, err := idOf(r.Data())
+	if err != nil {
+		return nil, err
+	}
+	created, err := o.Rescue(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(created)
+}
+
+// idOf is the ID that a body names: {"id":"…"} or the ID alone.
+func idOf(body []byte) (events.ID, error) {
+	var by struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(body, &by); err != nil {
+		by.ID = string(body)
+	}
+	id, err := events.ParseID(by.ID)
+	if err != nil {
+		return "", problem(ProblemInvalid, "body.id", "must be a generation's ID")
+	}
+	return id, nil
 }
 
 // submitted takes one message of the queue genstream.submit. It is acknowledged

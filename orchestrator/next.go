@@ -102,6 +102,10 @@ func (o Open) end() time.Time {
 	return o.Deadline.Add(Grace)
 }
 
+// rescue says whether the generation only adopts tasks of another. Its one question
+// is the last one, whenever it is answered.
+func (o Open) rescue() bool { return o.Rescues != "" }
+
 // Next is the only place that decides. It is pure: what it says depends on its
 // arguments alone, so that every process, before and after any crash, comes to
 // the same decision. Append comes alone: its events change what comes next.
@@ -150,22 +154,36 @@ func settled(o Open, now time.Time) []events.Event {
 				fail(events.Error{Code: events.CodeFetchFail, Message: "the file could not be downloaded before the deadline", Class: events.Timeout})
 			}
 		case s.Failure != nil:
-			if !s.Failure.Class.Retryable() || s.Try >= o.Rules.MaxTries || overdue {
+			if !retried(s, o.Rules) || overdue || o.rescue() {
 				fail(*s.Failure)
 			}
-		case overdue && (!s.Claimed || o.LastPoll || late):
-			fail(missed(s, o.Lost[i]))
+		case overdue && (!s.Claimed || o.LastPoll || late), o.rescue() && o.LastPoll:
+			fail(missed(o, i))
 		}
 	}
 	return evs
 }
 
-// missed is the error of a slot that has nothing when the deadline passes.
-func missed(s events.Slot, lost bool) events.Error {
+// retried says whether a failed slot gets another try. Errors about the account
+// fail nothing: the lane waits until it is mended.
+func retried(s events.Slot, r Rules) bool {
+	return s.Failure.Class.Retryable() && s.Try < r.MaxTries || s.Failure.Class.Account() && s.Try < events.MaxTries
+}
+
+// missed is the error of a slot that has nothing when the deadline passes, or when
+// there is nothing to be rescued.
+func missed(o Open, slot int) events.Error {
+	s, lost := o.Slots[slot], o.Lost[slot]
 	e := events.Error{Code: events.CodeDeadline, Class: events.Timeout}
 	switch {
+	case lost && o.rescue():
+		e.Code, e.Message = events.CodeLost, "the provider knew no such task when it was asked"
 	case lost:
 		e.Code, e.Message = events.CodeLost, "the provider had taken the task, and knew no such task when it was asked before the deadline"
+	case o.rescue() && o.LastPoll:
+		e.Message = "the provider had not finished this output when it was asked"
+	case o.rescue():
+		e.Message = "the deadline passed before the provider could be asked"
 	case s.Declined != nil:
 		e.Message = events.Cut("the deadline passed while the provider could not take the task: "+s.Declined.Code+": "+s.Declined.Message, events.MaxNote)
 	case s.Claimed:
@@ -209,9 +227,10 @@ func (d *decision) fetches() {
 
 // dispatch asks for every slot that nobody was asked for, and for another try of
 // those that failed in a way that may pass. One claim is open at a time, and one
-// call under way, also when deliveries have answered its claim before it did.
+// call under way, also when deliveries have answered its claim before it did. A
+// rescue asks for nothing: it would buy again what may be there.
 func (d *decision) dispatch() {
-	if d.o.Claim != nil || d.o.Calling || d.overdue() {
+	if d.o.Claim != nil || d.o.Calling || d.overdue() || d.o.rescue() {
 		return
 	}
 	var tasks []events.Task
@@ -239,7 +258,7 @@ func (d *decision) poll() {
 		return
 	}
 	switch {
-	case d.overdue():
+	case d.overdue(), d.o.rescue():
 		// Once it is answered only files that are gone are left to ask about.
 		if d.at(d.o.LastAgain) && (!d.o.LastPoll || fresh && d.at(d.o.PolledAt.Add(time.Second))) {
 			d.steps = append(d.steps, Poll{Tasks: tasks, Last: true})

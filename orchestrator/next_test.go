@@ -107,10 +107,14 @@ type world struct {
 	entry *entry
 	log   []events.Commit
 	inbox []outcome
-	steps []Step                // what came next last time
-	call  events.Dispatching    // the create call under way
-	asked Poll                  // the question under way
-	files map[int]events.Result // downloads under way
+	steps []Step             // what came next last time
+	call  events.Dispatching // the create call under way
+	asked Poll               // the question under way
+
+	askedAt time.Time
+	files   map[int]events.Result // downloads under way
+
+	rescue bool // the next request adopts tasks
 }
 
 func newWorld(t *testing.T) *world {
@@ -127,8 +131,9 @@ func (w *world) hear(line string) {
 	f := strings.Fields(line)
 	verb, args := f[0], f[1:]
 	switch verb {
-	case "request": // request OUTPUTS DEADLINE [webhooks]
+	case "request": // request OUTPUTS DEADLINE [webhooks] [rescue]
 		w.entry.open.Rules.Webhooks = slices.Contains(args, "webhooks")
+		w.rescue = slices.Contains(args, "rescue")
 		w.request(w.number(args[0]), w.duration(args[1]))
 	case "claim": // claim [by=LIFE]: the claim that the last decision asked for
 		w.claim(args)
@@ -142,7 +147,7 @@ func (w *world) hear(line string) {
 		_, d := w.words(events.FromWebhook, args)
 		w.commit(*d)
 	case "poll": // poll WORD…, or poll error
-		p := polled{tasks: w.asked.Tasks, last: w.asked.Last}
+		p := polled{tasks: w.asked.Tasks, asked: w.askedAt, last: w.asked.Last}
 		if args[0] == "error" {
 			p.err = errors.New("no answer")
 		} else {
@@ -181,7 +186,7 @@ func (w *world) round() string {
 		fmt.Fprintln(&out, "next:", w.step(s))
 		switch s := s.(type) {
 		case Poll:
-			w.entry.open.Polling, w.asked = true, s
+			w.entry.open.Polling, w.asked, w.askedAt = true, s, w.now
 		case Fetch:
 			w.entry.open.Fetches[s.Slot].Busy, w.files[s.Slot] = true, s.Result
 		}
@@ -204,6 +209,9 @@ func (w *world) request(outputs int, deadline time.Duration) {
 	r := events.Requested{ExpectedCount: outputs, Deadline: w.now.Add(deadline), Model: "runware:101@1", Provider: "sim", Input: []byte(`{}`)}
 	for slot := range outputs {
 		r.Tasks = append(r.Tasks, events.TaskID(storyID, slot, 1))
+	}
+	if w.rescue { // whose tasks they are makes no difference here
+		r.Rescues = events.RescueID(storyID)
 	}
 	w.commit(r)
 }

@@ -64,6 +64,7 @@ type Orchestrator struct {
 	wg         sync.WaitGroup  // goroutines that advance entries and do their I/O
 	workers    chan struct{}   // places for those that advance
 	downloads  chan struct{}   // places for downloads
+	carrying   chan struct{}   // places for create calls that hold files in memory
 	position   atomic.Uint64   // last commit taken from the queue
 	ready      atomic.Bool
 	recovered  time.Time // when this life began to act; set by Run before anything starts
@@ -92,7 +93,7 @@ func New(cfg Config) *Orchestrator {
 	o := &Orchestrator{
 		cfg: cfg, log: cfg.Logger, life: uuid.NewString(),
 		lanes:   map[string]*lane{},
-		workers: make(chan struct{}, 128), downloads: make(chan struct{}, cfg.Fetches),
+		workers: make(chan struct{}, 128), downloads: make(chan struct{}, cfg.Fetches), carrying: make(chan struct{}, maxCarrying),
 	}
 	o.table = newTable(Rules{Life: o.life, Webhooks: cfg.Webhook != nil, MaxTries: cfg.MaxTries, PollAfter: cfg.PollAfter})
 	for _, p := range cfg.Providers {

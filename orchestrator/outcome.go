@@ -112,6 +112,7 @@ func declined(slot int, e events.Error, after time.Duration, attempts int, now t
 // polled is the answer to a question about tasks.
 type polled struct {
 	tasks     []string
+	asked     time.Time // what the provider said is no younger than this
 	last      bool
 	answer    provider.Answer
 	err       error
@@ -133,6 +134,9 @@ func (p polled) apply(o *Open, now time.Time) []events.Event {
 	if p.err != nil {
 		if p.last { // a picture may be waiting there: asked again while there is time
 			o.LastAgain = now.Add(lastGap)
+			if o.rescue() { // there is plenty
+				o.LastAgain = now.Add(min(lastGap<<min(o.Polls-1, 4), 30*time.Second))
+			}
 		}
 		return nil
 	}
@@ -156,7 +160,7 @@ func (p polled) claimed(o *Open, now time.Time) []events.Event {
 			d.Accepted = append(d.Accepted, i)
 		case unknown && s.Accepted:
 			o.Lost[i] = true // it was taken: buying it again would be wrong, so we go on asking
-		case unknown && !now.Before(o.Definite()):
+		case unknown && !p.asked.Before(o.Definite()):
 			d.Declined = append(d.Declined, events.Declined{Slot: i, Again: now, Error: events.Error{
 				Code: "unknown_task", Message: "the provider does not know the task: the call did not reach it", Class: events.Connection,
 			}})

@@ -22,7 +22,13 @@ func (o *Orchestrator) start(e *entry, steps []Step) {
 		switch s := s.(type) {
 		case Poll:
 			e.open.Polling = true
-			o.spawn(e, func(ctx context.Context) outcome { return o.poll(ctx, e.id, e.open.Provider, s) })
+			g, timeout := e.open.Generation, pollTimeout // e itself is its owner's
+			if left := time.Until(g.Deadline); s.Last && !e.open.rescue() || left < lastTimeout {
+				timeout = lastTimeout
+			} else {
+				timeout = min(timeout, left) // or there would be no time for the question at the deadline
+			}
+			o.spawn(e, func(ctx context.Context) outcome { return o.poll(ctx, g, s, timeout) })
 		case Fetch:
 			e.open.Fetches[s.Slot].Busy = true
 			o.spawn(e, func(ctx context.Context) outcome { return o.fetch(ctx, e.id, s) })
@@ -61,21 +67,33 @@ func (o *Orchestrator) call(e *entry, claim events.Dispatching) {
 		call.Webhook = o.cfg.Webhook(l.name, e.id)
 	}
 	o.spawn(e, func(ctx context.Context) outcome {
-		out := o.create(ctx, l, sequence, call)
+		out, sent := o.create(ctx, l, sequence, call)
 		out.claim = claim
-		l.leave(out.err)
+		if sent {
+			l.leave(out.err)
+		} else { // it says nothing of the provider
+			l.giveBack()
+		}
 		return out
 	})
 }
 
-func (o *Orchestrator) create(ctx context.Context, l *lane, sequence uint64, call provider.Call) (out called) {
+// create makes one create call, and says whether it came to that.
+func (o *Orchestrator) create(ctx context.Context, l *lane, sequence uint64, call provider.Call) (out called, sent bool) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := o.cfg.Log.Await(ctx, sequence); err != nil {
 		out.err = &provider.Error{Kind: provider.Unreachable, Cause: err, Err: events.Error{
 			Code: "log", Message: "the claim is not known to be on disk", Class: events.Connection,
 		}}
-		return out
+		return out, false
+	}
+	let, unsent := o.carry(ctx, &call)
+	defer let()
+	if unsent != nil {
+		out.err = unsent
+		o.log.Warn("input not sent", "generation", call.Generation, "error", unsent, "fate", fate(unsent))
+		return out, false
 	}
 	started := time.Now()
 	var err error
@@ -83,26 +101,25 @@ func (o *Orchestrator) create(ctx context.Context, l *lane, sequence uint64, cal
 		out.err = provider.AsError(err)
 		o.Metrics.called(l.name, "create", fate(out.err), started)
 		o.log.Info("create call failed", "generation", call.Generation, "provider", l.name, "error", out.err, "fate", fate(out.err))
-		return out
+		return out, true
 	}
 	o.Metrics.called(l.name, "create", "answered", started)
-	out.delivered, err = o.delivered(ctx, call.Generation, l.name, events.FromCreate, out.answer)
+	own := func(task string) (int, bool) { return delivery.Slot(call.Generation, task) }
+	out.delivered, err = o.delivered(ctx, call.Generation, own, l.name, events.FromCreate, out.answer)
 	if err != nil { // the answer is lost, the results are not: they are asked for
 		o.log.Warn("results of create call not kept", "generation", call.Generation, "error", err)
 	}
-	return out
+	return out, true
 }
 
-func (o *Orchestrator) poll(ctx context.Context, id events.ID, name string, s Poll) outcome {
+// poll asks about tasks of g, which is the fold as it was when that was decided.
+func (o *Orchestrator) poll(ctx context.Context, g events.Generation, s Poll, timeout time.Duration) outcome {
+	id, name := g.ID, g.Provider
 	l := o.lanes[name]
-	out := polled{tasks: s.Tasks, last: s.Last}
+	out := polled{tasks: s.Tasks, asked: time.Now(), last: s.Last}
 	if l == nil {
 		out.err = fmt.Errorf("provider %s is not configured", name)
 		return out
-	}
-	timeout := pollTimeout
-	if s.Last {
-		timeout = lastTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -113,18 +130,22 @@ func (o *Orchestrator) poll(ctx context.Context, id events.ID, name string, s Po
 		return out
 	}
 	o.Metrics.called(name, "look", "answered", started)
-	if out.delivered, out.err = o.delivered(ctx, id, name, events.FromPoll, out.answer); out.err != nil {
+	slots := func(task string) (int, bool) {
+		slot, _, ok := g.SlotOf(task)
+		return slot, ok
+	}
+	if out.delivered, out.err = o.delivered(ctx, id, slots, name, events.FromPoll, out.answer); out.err != nil {
 		o.log.Warn("results of question not kept", "generation", id, "error", out.err)
 	}
 	return out
 }
 
 // delivered is the event for the results that an answer holds, nil if none.
-func (o *Orchestrator) delivered(ctx context.Context, id events.ID, name, source string, a provider.Answer) (*events.Delivered, error) {
+func (o *Orchestrator) delivered(ctx context.Context, id events.ID, slot delivery.SlotOf, name, source string, a provider.Answer) (*events.Delivered, error) {
 	if len(a.Results) == 0 {
 		return nil, nil
 	}
-	d, err := delivery.Of(ctx, o.cfg.Bucket, id, source, a.Reply, a.Results)
+	d, err := delivery.Of(ctx, o.cfg.Bucket, id, slot, source, a.Reply, a.Results)
 	o.Metrics.delivered(name, source, err)
 	if err != nil {
 		return nil, err

@@ -69,6 +69,9 @@ func (o *Orchestrator) parse(body []byte, now time.Time) (events.Requested, erro
 	if r.Input, err = object(req.Input); err != nil {
 		return none, err
 	}
+	if _, err := filesOf(r.Input); err != nil {
+		return none, err
+	}
 	if err := checkLabels(req.Labels); err != nil {
 		return none, err
 	}

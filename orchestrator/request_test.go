@@ -87,7 +87,7 @@ func TestBadRequestIsToldWhichField(t *testing.T) {
 		{"a key that is ours", input(`{"taskUUID":"x"}`), invalid, "body.input.taskUUID"},
 		{"webhook of their own", input(`{"webhookURL":"https://evil.example"}`), invalid, "body.input.webhookURL"},
 		{"a seed that is none", input(`{"seed":"abc"}`), invalid, "body.input.seed"},
-		{"a file", input(`{"seedImage":{"$file":"inputs/x"}}`), invalid, "body.input.seedImage.$file"},
+		{"a file", input(`{"seedImage":{"$file":"inputs/x"}}`), invalid, "body.input.seedImage"},
 		{"an inline file", input(`{"seedImage":"` + strings.Repeat("QUJD", 2000) + `"}`), invalid, "body.input.seedImage"},
 		{"unknown field", with(`"colour":"red"`), invalid, "body.colour"},
 		{"count 0", with(`"count":0`), invalid, "body.count"},

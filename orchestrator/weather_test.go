@@ -263,7 +263,7 @@ func (s *sky) result(task string) events.Result {
 }
 
 func (s *sky) look(p Poll) polled {
-	out := polled{tasks: p.Tasks, last: p.Last}
+	out := polled{tasks: p.Tasks, asked: s.now, last: p.Last}
 	if s.bad(15) || p.Last && !s.unlucky && s.chance(40) {
 		s.unlucky = s.unlucky || p.Last
 		out.err = errors.New("no answer")

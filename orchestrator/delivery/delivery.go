@@ -30,15 +30,21 @@ var ErrCrowded = errors.New("the delivery has too many results")
 // MaxFile bounds one inline file, in bytes.
 const MaxFile = 64 << 20
 
-// Of is the event for a reply of which results were parsed. Errors of the bucket
-// wrap blob.ErrBucket: the delivery is as good as before and may come again.
-func Of(ctx context.Context, b *blob.Bucket, id events.ID, source string, reply inline.Reply, results []provider.Result) (events.Delivered, error) {
+// SlotOf finds the slot of a task in one generation, and reports false for a task
+// that is none of its own. Who has no fold derives it ([Slot]); only the fold knows
+// the tasks that a generation has adopted from the one that it rescues.
+type SlotOf func(task string) (slot int, ok bool)
+
+// Of is the event for a reply of which results were parsed, about tasks that slotOf
+// knows. Errors of the bucket wrap blob.ErrBucket: the delivery is as good as before
+// and may come again.
+func Of(ctx context.Context, b *blob.Bucket, id events.ID, slotOf SlotOf, source string, reply inline.Reply, results []provider.Result) (events.Delivered, error) {
 	d := events.Delivered{Source: source, Digest: reply.Digest}
 	if len(results) > events.MaxCount*2 {
 		return d, ErrCrowded
 	}
 	for _, r := range results {
-		slot, ok := Slot(id, r.Task)
+		slot, ok := slotOf(r.Task)
 		if !ok {
 			return d, ErrAlien
 		}
@@ -51,7 +57,7 @@ func Of(ctx context.Context, b *blob.Bucket, id events.ID, source string, reply 
 				return d, err
 			}
 		}
-		d.Results = append(d.Results, e)
+		d.Results = append(d.Results, events.Fit(e))
 	}
 	return d, raw(ctx, b, id, reply.Body, &d)
 }

@@ -167,7 +167,9 @@ func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate
 	case len(results) == 0:
 		return "progress", http.StatusNoContent, nil
 	}
-	d, err := delivery.Of(ctx, h.cfg.Bucket, id, events.FromWebhook, reply, results)
+	// A provider is told the address of the generation that buys: nothing is adopted here.
+	own := func(task string) (int, bool) { return delivery.Slot(id, task) }
+	d, err := delivery.Of(ctx, h.cfg.Bucket, id, own, events.FromWebhook, reply, results)
 	switch {
 	case errors.Is(err, delivery.ErrAlien), errors.Is(err, delivery.ErrCrowded):
 		return "alien", http.StatusBadRequest, nil
