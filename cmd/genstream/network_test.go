@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 )
@@ -18,6 +19,19 @@ func TestNoPasswordIsTold(t *testing.T) {
 	} {
 		if got := redactURL(raw); got != want || strings.Contains(got, "hush") {
 			t.Errorf("%s is told as %s, want %s", raw, got, want)
+		}
+	}
+}
+
+func TestNoPasswordIsInAnErrorOfConnecting(t *testing.T) {
+	for _, raw := range []string{"nats://me:hush@[::1:4222", "nats://me:hush@127.0.0.1:1", "nats://me:hush@a:b,nats://me:hush@127.0.0.1:1", "nats://me:hu%zzsh@a"} {
+		n, err := openNode(t.Context(), config{Data: t.TempDir(), NATSURL: raw}, wires{}, slog.New(slog.DiscardHandler))
+		if err == nil {
+			n.close()
+			t.Fatalf("%s: opened", raw)
+		}
+		if text := err.Error(); strings.Contains(text, "hush") || strings.Contains(text, "zzsh") {
+			t.Errorf("%s: %v", raw, err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -130,6 +131,10 @@ func (n *node) openLog(ctx context.Context) error {
 		}
 		var err error
 		if n.conn, err = nats.Connect(n.cfg.NATSURL, opts...); err != nil {
+			var parse *url.Error
+			if errors.As(err, &parse) { // it quotes the URL, password and all
+				err = parse.Err
+			}
 			return fmt.Errorf("connect to NATS at %s: %w", redactURL(n.cfg.NATSURL), err)
 		}
 	}
