@@ -318,3 +318,28 @@ func TestPoisonCommitIsParked(t *testing.T) {
 		}
 	})
 }
+
+// Only inboxes are answered: a reply subject such as a generation's would have an
+// answer stored as a commit, in our name.
+func TestReplySubjectStoresNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, sim.Config{Seed: 1})
+		w.open()
+		defer w.end()
+		before := w.last()
+		victim := streamtest.NewID()
+		for _, subject := range []string{"genstream.generations.create", "genstream.generations.get"} {
+			for _, body := range []string{goodBody, "garbage", string(victim)} {
+				if err := w.node.conn.PublishRequest(subject, stream.Subject(victim), []byte(body)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if r, _, err := w.askNATS([]byte("{}"), nil); err != nil || r.code != 422 {
+			t.Fatalf("a request after them: %v, %v", r, err)
+		}
+		if after := w.last(); after != before {
+			t.Errorf("%d messages were stored", after-before)
+		}
+	})
+}

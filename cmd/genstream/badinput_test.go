@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,7 +74,8 @@ func badRequests(now time.Time) []badRequest {
 	file := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 4<<10))
 	input("a file in base64", `"seedImage":"`+file+`"`, "body.input.seedImage")
 	input("a file in a data URI", `"masks":["data:image/png;base64,`+file+`"]`, "body.input.masks[0]")
-	input("$file", `"seedImage":{"$file":"inputs/00"}`, "body.input.seedImage.$file")
+	input("$file without a name", `"seedImage":{"$file":"inputs/00"}`, "body.input.seedImage")
+	input("$file that is not here", `"seedImage":{"$file":"inputs/`+strings.Repeat("0", 64)+`"}`, "body.input.seedImage")
 
 	unreadable("nothing", "")
 	unreadable("no JSON", "model=runware:101@1")
@@ -286,5 +288,92 @@ func TestSameIDAtOnceIsOneGeneration(t *testing.T) {
 		}
 		w.settle(time.Hour)
 		w.verify()
+	})
+}
+
+// A nearly full disk refuses what is new before anything of it is written, says
+// so, and lets what was promised come to its end.
+func TestFullDiskRefusesBeforeAnyWrite(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, sim.Config{Seed: 1})
+		var left atomic.Int64
+		left.Store(50 << 30)
+		w.free = func(string) (int64, int64, error) { return left.Load(), 100 << 30, nil }
+		w.open()
+		defer w.end()
+		promised := streamtest.NewID()
+		if err := w.create(promised, map[string]any{
+			"model": "runware:101@1", "input": map[string]any{"positivePrompt": "a snail [[take 5m]]", "width": 64, "height": 64},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // fake time: the provider has it
+		left.Store(100 << 20)
+		before, free := w.last(), len(w.journal())
+		id := string(streamtest.NewID())
+		for way, ask := range map[string]func() (refusal, []byte, error){
+			"POST": func() (refusal, []byte, error) { return w.askHTTP("POST", "/v1/generations", []byte(goodBody), nil) },
+			"PUT":  func() (refusal, []byte, error) { return w.askHTTP("PUT", "/v1/generations/"+id, []byte(goodBody), nil) },
+			"NATS": func() (refusal, []byte, error) { return w.askNATS([]byte(goodBody), nil) },
+		} {
+			if r, answer, err := ask(); err != nil || r != (refusal{503, "no-room", ""}) || !bytes.Contains(answer, []byte("the disk is nearly full: 100 MiB")) {
+				t.Errorf("%s: %v, %v, %s", way, r, err, answer)
+			}
+		}
+		w.submit([]byte(goodBody), map[string]string{"Gen-Id": id})
+		time.Sleep(10 * time.Second) // fake time: the queue is tried several times
+		if n, _ := w.messages(stream.Requests, ""); n != 1 {
+			t.Errorf("%d submissions wait, want the one", n)
+		}
+		if w.last() != before || len(w.journal()) != free {
+			t.Errorf("%d commits and %d calls were made", w.last()-before, len(w.journal())-free)
+		}
+		if err := w.node.ready(); err == nil || !strings.Contains(err.Error(), "disk") {
+			t.Errorf("ready: %v", err)
+		}
+		w.settle(time.Hour)
+		if g := w.get(promised); g.Outputs[0].Artifact == nil {
+			t.Errorf("what was promised before: %+v", g)
+		}
+		left.Store(50 << 30)
+		w.eventually("the submission is taken", func() bool { n, _ := w.messages(stream.Requests, ""); return n == 0 })
+		w.settle(time.Hour)
+		if g := w.get(events.ID(id)); g.Outputs[0].Artifact == nil {
+			t.Errorf("what was submitted meanwhile: %+v", g)
+		}
+		if n, _ := w.messages(stream.Parked, ""); n != 0 {
+			t.Errorf("%d are parked", n)
+		}
+		w.verify()
+	})
+}
+
+// A cursor that no list has given is refused by name.
+func TestBadCursorIsRefused(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, sim.Config{Seed: 1})
+		w.open()
+		defer w.end()
+		for range 2 {
+			if r, _, err := w.askHTTP("POST", "/v1/generations", []byte(goodBody), nil); err != nil || r.code != 202 {
+				t.Fatal(r, err)
+			}
+		}
+		w.settle(time.Hour)
+		var page struct{ Next string }
+		if err := w.api.get(t.Context(), "/v1/generations?limit=1", &page); err != nil || page.Next == "" {
+			t.Fatalf("the first page: %+v, %v", page, err)
+		}
+		if r, _, err := w.askHTTP("GET", "/v1/generations?limit=1&cursor="+page.Next, nil, nil); err != nil || r.code != 200 {
+			t.Errorf("the second page: %v, %v", r, err)
+		}
+		for _, path := range []string{
+			"/v1/generations?cursor=2", "/v1/generations?cursor=' or 1=1 --", "/v1/generations?cursor=" + page.Next[1:],
+			"/v1/generations?failed=true&cursor=" + page.Next, "/v1/artifacts?cursor=" + page.Next, "/v1/artifacts?cursor=" + strings.Repeat("A", 1000),
+		} {
+			if r, _, err := w.askHTTP("GET", strings.ReplaceAll(path, " ", "%20"), nil, nil); err != nil || r != (refusal{422, "invalid", "query.cursor"}) {
+				t.Errorf("%s: %v, %v", events.Cut(path, 80), r, err)
+			}
+		}
 	})
 }

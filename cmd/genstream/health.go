@@ -38,7 +38,11 @@ func (n *node) healthy() error {
 // room refuses creates before the disk is full. What is in flight still has the
 // reserve to complete in.
 func (n *node) room() error {
-	free, total, err := natsd.Free(n.cfg.Data)
+	measure := n.wires.free
+	if measure == nil {
+		measure = natsd.Free
+	}
+	free, total, err := measure(n.cfg.Data)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,9 @@ import (
 type wires struct {
 	listen    func(address string) (net.Listener, error)
 	transport http.RoundTripper // of provider calls, downloads and the simulator's webhooks; nil = the network
+
+	// free measures the disk that a directory is on, in bytes; nil = natsd.Free.
+	free func(dir string) (free, total int64, err error)
 }
 
 func (w wires) open(address string) (net.Listener, error) {

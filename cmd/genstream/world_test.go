@@ -144,6 +144,7 @@ type world struct {
 	cfg   config
 	pipes *pipes
 	tr    *http.Transport
+	free  func(dir string) (free, total int64, err error) // of the disk; nil = as it is
 	sim   *sim.Server
 	simAt *http.Server
 
@@ -202,7 +203,7 @@ func (w *world) open() {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: level}))
-	n, err := openNode(ctx, w.cfg, wires{listen: w.pipes.listen, transport: w.tr}, log)
+	n, err := openNode(ctx, w.cfg, wires{listen: w.pipes.listen, transport: w.tr, free: w.free}, log)
 	if err != nil {
 		stop()
 		w.t.Fatal(err)
