@@ -2,7 +2,6 @@ package natsd_test
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/natsd"
+	"github.com/genstream/genstream/events/natsd/natsdtest"
 	"github.com/genstream/genstream/events/stream"
 	"github.com/genstream/genstream/events/stream/streamtest"
 )
@@ -179,96 +179,10 @@ func TestWhoHasNoPasswordIsRefused(t *testing.T) {
 	}
 }
 
-// TestUsersMayDoWhatTheTableSays asks the server, one connection for each row.
 func TestUsersMayDoWhatTheTableSays(t *testing.T) {
 	s := start(t, natsd.Config{Listen: "127.0.0.1:0", Admin: "a", Requester: "r"})
 	l := openLog(t, s, true)
-	id := string(uuid.Must(uuid.NewV7()).String())
-	const (
-		publish, subscribe = "publish", "subscribe"
-		yes, no            = true, false
-	)
-	for _, row := range []struct {
-		user, verb, subject string
-		may                 bool
-	}{
-		{"requester", publish, "genstream.submit", yes},
-		{"requester", publish, "genstream.generations.create", yes},
-		{"requester", publish, "genstream.generations.get", yes},
-		{"requester", publish, "genstream.what.comes.later", yes},
-		{"requester", publish, "genstream", no},
-		{"requester", publish, "genstreams.submit", no},
-		{"requester", publish, "Genstream.submit", no},
-		{"requester", publish, "gen." + id, no},
-		{"requester", publish, "gen.x", no},
-		{"requester", publish, "gen.>", no},
-		{"requester", publish, "gen.*", no},
-		{"requester", publish, ">", no},
-		{"requester", publish, "*.submit", no},
-		{"requester", publish, "parked.commit", no},
-		{"requester", publish, "horizon.orchestrator", no},
-		{"requester", publish, "$JS.API.INFO", no},
-		{"requester", publish, "$JS.API.STREAM.INFO.GENERATIONS", no},
-		{"requester", publish, "$JS.API.STREAM.DELETE.GENERATIONS", no},
-		{"requester", publish, "$JS.API.STREAM.PURGE.REQUESTS", no},
-		{"requester", publish, "$JS.API.STREAM.MSG.GET.GENERATIONS", no},
-		{"requester", publish, "$JS.API.DIRECT.GET.GENERATIONS", no},
-		{"requester", publish, "$JS.API.CONSUMER.CREATE.GENERATIONS", no},
-		{"requester", publish, "$JS.ACK.GENERATIONS.orchestrator.1.1.1.1.1", no},
-		{"requester", publish, "$JS.FC.GENERATIONS.x", no},
-		{"requester", publish, "$SYS.REQ.SERVER.PING", no},
-		{"requester", publish, "$SRV.PING", no},
-		{"requester", publish, "_INBOX.of.somebody", no},
-		{"requester", publish, "_GENBOX.ours", no},
-		{"requester", subscribe, "_INBOX.mine", yes},
-		{"requester", subscribe, "_INBOX.mine.*", yes},
-		{"requester", subscribe, "_INBOX.>", yes},
-		{"requester", subscribe, "_INBOX", no},
-		{"requester", subscribe, "gen.>", no},
-		{"requester", subscribe, "gen." + id, no},
-		{"requester", subscribe, "genstream.>", no},
-		{"requester", subscribe, "genstream.submit", no},
-		{"requester", subscribe, "genstream.completed.>", no},
-		{"requester", subscribe, "_GENBOX.>", no},
-		{"requester", subscribe, "$JS.>", no},
-		{"requester", subscribe, "$JS.EVENT.ADVISORY.>", no},
-		{"requester", subscribe, "$SYS.>", no},
-		{"requester", subscribe, "$SRV.>", no},
-		{"requester", subscribe, ">", no},
-		{"requester", subscribe, "*", no},
-		{"requester", subscribe, "*.>", no},
-		{"requester", subscribe, "*.mine", no},
-		{"admin", publish, "genstream.submit", yes},
-		{"admin", publish, "$JS.API.INFO", yes},
-		{"admin", publish, "elsewhere", yes},
-		{"admin", subscribe, "gen.>", yes},
-		{"admin", subscribe, ">", yes},
-	} {
-		t.Run(fmt.Sprint(row.user, " ", row.verb, " ", row.subject), func(t *testing.T) {
-			nc, err := nats.Connect(s.URL(), nats.UserInfo(row.user, row.user[:1]), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer nc.Close()
-			if row.verb == publish {
-				err = nc.Publish(row.subject, []byte("x"))
-			} else {
-				_, err = nc.SubscribeSync(row.subject)
-			}
-			if err == nil {
-				err = nc.FlushTimeout(5 * time.Second) // the server has answered everything before
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			switch refused := nc.LastError(); {
-			case row.may && refused != nil:
-				t.Errorf("refused: %v", refused)
-			case !row.may && !errors.Is(refused, nats.ErrPermissionViolation):
-				t.Errorf("allowed: %v", refused)
-			}
-		})
-	}
+	natsdtest.CheckUsers(t, s.URL(), map[string]string{"admin": "a", "requester": "r"})
 	if commits, _, err := l.Size(t.Context()); commits != 0 || err != nil {
 		t.Errorf("the log holds %d messages of the requester, %v", commits, err)
 	}
