@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/genstream/genstream/events"
@@ -12,6 +13,7 @@ import (
 type mail struct {
 	arrived []stream.Entry
 	inbox   []outcome
+	act     bool
 }
 
 // collect empties the mailbox. If nothing is new it gives the ownership up
@@ -19,8 +21,11 @@ type mail struct {
 func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 	e.mu.Lock()
 	if e.dirty && !e.gone {
-		m = mail{e.arrived, e.inbox}
-		e.arrived, e.inbox, e.dirty = nil, nil, false
+		m = mail{e.arrived, e.inbox, e.act}
+		e.arrived, e.inbox, e.dirty, e.act = nil, nil, false, false
+		if e.most > 0 && len(m.inbox) > e.most {
+			m.inbox, e.inbox, e.dirty = m.inbox[:e.most:e.most], slices.Clone(m.inbox[e.most:]), true
+		}
 		e.mu.Unlock()
 		return m, true
 	}
@@ -55,10 +60,16 @@ func (o *Orchestrator) advance(e *entry) {
 		err := o.round(e, m)
 		switch {
 		case err == nil:
+			e.most = 0
 			continue
 		case errors.Is(err, stream.ErrConflict):
 			e.mu.Lock()
-			e.dirty = true
+			e.dirty, e.act = true, true
+			e.mu.Unlock()
+		case errors.Is(err, events.ErrTooLarge) && len(m.inbox) > 1:
+			e.most = len(m.inbox) / 2 // each by itself is within the limits (package events has the test)
+			e.mu.Lock()
+			e.dirty, e.act = true, true
 			e.mu.Unlock()
 		case errors.Is(err, events.ErrMalformed):
 			o.log.Error("generation given up: its commits cannot be read", "generation", e.id, "error", err)
@@ -94,6 +105,12 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 		return nil
 	}
 	now := events.Now()
+	if !m.act && len(m.inbox) == 0 {
+		e.show()
+		o.watch(e, now)
+		return nil
+	}
+	memory := e.open.Memory
 	evs, steps := decide(&e.open, m.inbox, now)
 	steps, claim := o.claim(e, steps, now)
 	if claim != nil {
@@ -101,7 +118,8 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 	}
 	if len(evs) > 0 {
 		if err := o.commit(e, now, evs); err != nil {
-			if claim != nil { // the place was not used after all
+			e.open.Memory = memory // the outcomes are decided on again
+			if claim != nil {      // the place was not used after all
 				e.mu.Lock()
 				e.placed = true
 				e.mu.Unlock()

@@ -135,7 +135,11 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 			}
 		})
 	}
-	loop(func(ctx context.Context) error { o.table.run(ctx, o.activate); return nil })
+	loop(func(ctx context.Context) error { o.table.run(ctx, o.due); return nil })
+	if !o.cfg.Alone {
+		loop(o.follow)
+		loop(func(ctx context.Context) error { return o.cfg.Log.Checks(ctx, o.checked) })
+	}
 	for _, l := range o.lanes {
 		loop(func(ctx context.Context) error { l.run(ctx, o.place); return nil })
 	}
@@ -170,7 +174,11 @@ func (o *Orchestrator) recover(ctx context.Context) error {
 	}
 	o.recovered, o.scanned = time.Now(), upto
 	for _, e := range o.table.all() {
-		o.activate(e)
+		if o.cfg.Alone {
+			o.activate(e)
+		} else {
+			o.learn(e)
+		}
 	}
 	return nil
 }
@@ -211,7 +219,9 @@ func (o *Orchestrator) park(se stream.Entry, cause error) {
 
 // take is called with every commit of the queue, in order.
 func (o *Orchestrator) take(w stream.Work) {
-	o.position.Store(max(w.Sequence, o.position.Load()))
+	if o.cfg.Alone {
+		o.position.Store(max(w.Sequence, o.position.Load()))
+	}
 	if w.Sequence <= o.scanned && o.table.find(w.ID) == nil {
 		w.Ack() // it came again, and its generation is not open any more
 		return
@@ -227,10 +237,16 @@ func (o *Orchestrator) take(w stream.Work) {
 	o.activate(e)
 }
 
-// activate has a goroutine own e and advance it, if none does.
-func (o *Orchestrator) activate(e *entry) {
+// activate has a goroutine own e and act on it, if none does.
+func (o *Orchestrator) activate(e *entry) { o.wake(e, true) }
+
+// learn is activate for news that another process acts on: the fold is brought up
+// to date, and a time is set at which to see whether it did.
+func (o *Orchestrator) learn(e *entry) { o.wake(e, false) }
+
+func (o *Orchestrator) wake(e *entry, act bool) {
 	e.mu.Lock()
-	e.dirty = true
+	e.dirty, e.act = true, e.act || act
 	start := !e.active
 	e.active = true
 	e.mu.Unlock()

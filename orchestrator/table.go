@@ -32,6 +32,7 @@ type entry struct {
 	open  Open
 	head  stream.Head
 	stale bool // the log is known to say more than the fold
+	most  int  // outcomes that are decided on in one commit; 0 = all there are
 
 	mu      sync.Mutex        // guards the mailbox; never held during I/O
 	arrived []stream.Entry    // commits that were read from the log
@@ -40,6 +41,7 @@ type entry struct {
 	first   uint64            // sequence of the first commit that was seen
 	running int               // I/O under way
 	dirty   bool              // something is new since the last decision
+	act     bool              // and it is for this process to act on it
 	active  bool              // owned
 	lined   bool              // waits in its provider's lane
 	placed  bool              // has a place in the lane and has not used it yet
@@ -125,14 +127,15 @@ func (t *table) wakeAt(e *entry, at time.Time) {
 	}
 }
 
-// run calls wake for every entry when its time has come, until ctx ends.
-func (t *table) run(ctx context.Context, wake func(*entry)) {
+// run calls wake for every entry when its time has come, with that time, until
+// ctx ends.
+func (t *table) run(ctx context.Context, wake func(*entry, time.Time)) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		e, wait := t.next(time.Now())
+		e, due, wait := t.next(time.Now())
 		if e != nil {
-			wake(e)
+			wake(e, due)
 			continue
 		}
 		timer.Reset(wait)
@@ -145,16 +148,17 @@ func (t *table) run(ctx context.Context, wake func(*entry)) {
 	}
 }
 
-func (t *table) next(now time.Time) (*entry, time.Duration) {
+func (t *table) next(now time.Time) (e *entry, due time.Time, wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.due) == 0 {
-		return nil, time.Hour
+		return nil, due, time.Hour
 	}
 	if wait := t.due[0].at.Sub(now); wait > 0 {
-		return nil, wait
+		return nil, due, wait
 	}
-	return heap.Pop(&t.due).(*entry), 0
+	e = heap.Pop(&t.due).(*entry)
+	return e, e.at, 0
 }
 
 // oldest is the sequence of the first commit of the oldest open generation, 0 if none is open.

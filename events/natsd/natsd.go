@@ -17,8 +17,8 @@
 // # Users
 //
 // The in-process connection may do everything. A listener has two users: admin,
-// who may too, and requester, who may publish to genstream.> and read replies
-// under _INBOX.>, and nothing else. The in-process connection has an inbox prefix
+// who may too, and requester, who may publish to genstream.> (but for
+// genstream.completed.>) and read replies under _INBOX.>, and nothing else. The in-process connection has an inbox prefix
 // of its own, so that a requester cannot read replies that are not for him.
 package natsd
 
@@ -142,7 +142,8 @@ func users(opts *server.Options, cfg Config) error {
 	for _, u := range []*server.User{
 		{Username: "admin", Password: cfg.Admin},
 		{Username: "requester", Password: cfg.Requester, Permissions: &server.Permissions{
-			Publish:   &server.SubjectPermission{Allow: []string{"genstream.>"}},
+			// A completion that he announced would be a lie to whoever listens.
+			Publish:   &server.SubjectPermission{Allow: []string{"genstream.>"}, Deny: []string{"genstream.completed.>"}},
 			Subscribe: &server.SubjectPermission{Allow: []string{stream.Inbox + ">"}},
 		}},
 	} {

@@ -53,6 +53,17 @@ func streams(replicas int) []jetstream.StreamConfig {
 			Replicas:   replicas,
 		},
 		{
+			Name: Checks, Subjects: []string{checkSubject + ">"},
+			Description: "open generations that are due for a look, when several orchestrators run",
+			Storage:     jetstream.FileStorage,
+			Retention:   jetstream.WorkQueuePolicy,
+			Discard:     jetstream.DiscardOld, // a lost check comes again
+			MaxMsgs:     1_000_000, MaxBytes: -1, MaxMsgsPerSubject: -1,
+			MaxMsgSize: 1 << 10,
+			Duplicates: 2 * time.Minute, // each process asks for the same look once
+			Replicas:   replicas,
+		},
+		{
 			Name: Horizon, Subjects: []string{horizonSubject + ">"},
 			Description: "where a follower of open generations may start reading; older is always right",
 			Storage:     jetstream.FileStorage,

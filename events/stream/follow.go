@@ -85,6 +85,7 @@ func (l *Log) follow(ctx context.Context, after uint64, filter string, handle fu
 	defer func() {
 		consuming.Stop()
 		<-consuming.Closed()
+		l.forget(c)
 	}()
 	batch := make([]Entry, 0, batchMax)
 	for {
@@ -103,16 +104,19 @@ func (l *Log) follow(ctx context.Context, after uint64, filter string, handle fu
 				more = false
 			}
 		}
-		last := batch[len(batch)-1].Sequence
-		if err := l.Await(ctx, last); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("follow log: %w", err)
-		}
 		if err := handle(batch); err != nil {
 			return err
 		}
+	}
+}
+
+// forget removes a follower's consumer, which the server would otherwise keep for
+// a while. If that fails, it does.
+func (l *Log) forget(c jetstream.Consumer) {
+	if info := c.CachedInfo(); info != nil && !l.nc.IsClosed() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = l.js.DeleteConsumer(ctx, Name, info.Name)
 	}
 }
 
@@ -124,6 +128,8 @@ func (l *Log) consumer(ctx context.Context, after uint64, filter string) (jetstr
 			FilterSubjects: []string{filter},
 			DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
 			OptStartSeq:    after + 1,
+
+			InactiveThreshold: 30 * time.Second, // of a process that was killed
 		})
 		if err == nil || ctx.Err() != nil || try == 8 {
 			return c, err
@@ -141,5 +147,5 @@ func (l *Log) received(m jetstream.Msg) Entry {
 	if err != nil { // only a message that no consumer delivered has none
 		panic(fmt.Sprintf("stream: message without metadata: %v", err))
 	}
-	return entryOf(m.Subject(), meta.Sequence.Stream, meta.Timestamp.UTC(), m.Headers(), m.Data())
+	return l.entry(m.Subject(), meta.Sequence.Stream, meta.Timestamp.UTC(), m.Headers(), m.Data())
 }

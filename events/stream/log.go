@@ -97,22 +97,27 @@ func (l *Log) Durable() uint64 { return l.durable.Load() }
 // cluster acknowledges what a majority has synced, so today there is nothing to
 // wait for but an append of another process that this one has not read yet.
 func (l *Log) Await(ctx context.Context, sequence uint64) error {
-	if sequence <= l.Durable() {
-		return nil
-	}
-	info, err := l.stream.Info(ctx)
-	if err != nil {
-		return fmt.Errorf("await sequence %d: %w: %w", sequence, ErrUnavailable, err)
-	}
-	l.raise(info.State.LastSeq)
-	if sequence > l.Durable() {
-		return fmt.Errorf("await sequence %d: the log ends at %d: %w", sequence, l.Durable(), ErrNotFound)
+	for try := 0; sequence > l.Durable(); try++ {
+		end, err := l.Refresh(ctx)
+		switch {
+		case err == nil && sequence > end:
+			return fmt.Errorf("await sequence %d: the log ends at %d: %w", sequence, end, ErrNotFound)
+		case err != nil && ctx.Err() != nil:
+			return fmt.Errorf("await sequence %d: %w", sequence, err)
+		case err != nil: // a cluster without a leader has one again within seconds
+			select {
+			case <-ctx.Done():
+			case <-time.After(backoff(try)):
+			}
+		}
 	}
 	return nil
 }
 
 // Refresh reads the end of the log from the stream and returns the durable sequence.
 func (l *Log) Refresh(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	info, err := l.stream.Info(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("read end of log: %w: %w", ErrUnavailable, err)

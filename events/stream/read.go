@@ -134,7 +134,7 @@ func (l *Log) askDirect(ctx context.Context, subject string, request []byte) (En
 		return Entry{}, fmt.Errorf("direct get: no sequence: %w", err)
 	}
 	stored, _ := time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer))
-	return entryOf(m.Header.Get(jetstream.SubjectHeader), seq, stored, m.Header, m.Data), nil
+	return l.entry(m.Header.Get(jetstream.SubjectHeader), seq, stored, m.Header, m.Data), nil
 }
 
 // askLeader is a get that only the stream's leader answers.
@@ -176,5 +176,5 @@ func (l *Log) askLeader(ctx context.Context, request map[string]any) (Entry, err
 			return Entry{}, fmt.Errorf("get message: %w", err)
 		}
 	}
-	return entryOf(answer.Message.Subject, answer.Message.Seq, answer.Message.Time, header, answer.Message.Data), nil
+	return l.entry(answer.Message.Subject, answer.Message.Seq, answer.Message.Time, header, answer.Message.Data), nil
 }

@@ -19,6 +19,9 @@ const (
 	Parked        = "PARKED" // what could not be processed, with the reason
 	parkedSubject = "parked."
 
+	Checks       = "CHECKS" // work queue of looks at open generations
+	checkSubject = "check." // + ID
+
 	Horizon        = "HORIZON" // where followers may start: the last message of a subject counts
 	horizonSubject = "horizon."
 

@@ -71,7 +71,7 @@ func (l *Log) consume(ctx context.Context, stream, filter, name string, handle f
 			return
 		}
 		handle(Work{
-			Entry:  entryOf(m.Subject(), meta.Sequence.Stream, meta.Timestamp.UTC(), m.Headers(), m.Data()),
+			Entry:  l.taken(stream, m, meta),
 			Header: m.Headers(), msg: m,
 		})
 	}, jetstream.PullMaxMessages(2*batchMax))
@@ -82,6 +82,16 @@ func (l *Log) consume(ctx context.Context, stream, filter, name string, handle f
 	consuming.Stop()
 	<-consuming.Closed()
 	return nil
+}
+
+// taken is a message of one of the queues; only those of the log tell how far it
+// is on disk.
+func (l *Log) taken(stream string, m jetstream.Msg, meta *jetstream.MsgMetadata) Entry {
+	e := entryOf(m.Subject(), meta.Sequence.Stream, meta.Timestamp.UTC(), m.Headers(), m.Data())
+	if stream == Name {
+		l.raise(e.Sequence)
+	}
+	return e
 }
 
 // durableConsumer looks the consumer up and creates it only if it is not there,

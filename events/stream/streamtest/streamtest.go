@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/stream"
@@ -33,6 +34,14 @@ func Run(t *testing.T, replicas int, connect func(*testing.T) *nats.Conn) {
 	t.Run("OneOfManyWins", func(t *testing.T) { oneOfManyWins(t, open(t)) })
 	t.Run("CompletedIsOneRead", func(t *testing.T) { completedIsOneRead(t, open(t)) })
 	t.Run("FollowIsInOrder", func(t *testing.T) { followIsInOrder(t, open(t)) })
+	t.Run("FollowersLeaveNothingBehind", func(t *testing.T) {
+		nc := connect(t)
+		l, err := stream.Open(t.Context(), nc, stream.Config{Replicas: replicas, Create: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		followersLeaveNothing(t, l, nc)
+	})
 	t.Run("ScanEnds", func(t *testing.T) { scanEnds(t, open(t)) })
 	t.Run("DeliveriesAreSeen", func(t *testing.T) { deliveriesAreSeen(t, open(t)) })
 	t.Run("ConsumeComesAgainUntilAcked", func(t *testing.T) { consumeComesAgain(t, open(t)) })
@@ -208,6 +217,20 @@ func followIsInOrder(t *testing.T, l *stream.Log) {
 	wg.Wait()
 	if !errors.Is(err, enough) {
 		t.Fatalf("followed %d of %d: %v", got, n, err)
+	}
+}
+
+func followersLeaveNothing(t *testing.T, l *stream.Log, nc *nats.Conn) {
+	head := create(t, l, NewID(), 1)
+	for range 5 {
+		if err := l.Scan(t.Context(), 0, head.Sequence, func([]stream.Entry) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	js := must[jetstream.JetStream](t)(jetstream.New(nc))
+	s := must[jetstream.Stream](t)(js.Stream(t.Context(), stream.Name))
+	if n := s.CachedInfo().State.Consumers; n != 0 {
+		t.Errorf("%d consumers are left", n)
 	}
 }
 
