@@ -39,10 +39,14 @@ type Config struct {
 	// http.Server.Shutdown would wait for, end with it. Nil: never.
 	Stopping context.Context
 
-	Health    func() error // why this process should be restarted; nil = never
-	Ready     func() error // why it should get no requests just now; nil = never. Joined errors are told one by one.
-	Metrics   http.Handler // served at /metrics if not nil
-	Simulated bool         // the page says that the provider is simulated
+	Health  func() error // why this process should be restarted; nil = never
+	Ready   func() error // why it should get no requests just now; nil = never. Joined errors are told one by one.
+	Metrics http.Handler // served at /metrics if not nil
+
+	Room  func() error // why nothing more may be written; nil = there is room. Asked before each upload.
+	Spool string       // directory for uploads on their way to the bucket; empty = os.TempDir
+
+	Simulated bool // the page says that the provider is simulated
 
 	// Open is what is in flight, oldest first, in a process that also runs the
 	// orchestrator; nil: the page and GET /v1/open know of none.
@@ -55,6 +59,7 @@ type api struct {
 	keys    *Keys
 	hosts   hosts
 	streams chan struct{} // places for streams and waits
+	uploads chan struct{} // places for uploads
 	mux     *http.ServeMux
 	huma    huma.API
 	locked  *template.Template // the page that says why there is none
@@ -71,7 +76,7 @@ func New(cfg Config) http.Handler {
 	}
 	a := &api{
 		cfg: cfg, log: cfg.Logger, keys: cfg.Keys, hosts: cfg.Hosts,
-		streams: make(chan struct{}, maxStreams), mux: http.NewServeMux(),
+		streams: make(chan struct{}, maxStreams), uploads: make(chan struct{}, maxUploads), mux: http.NewServeMux(),
 	}
 	a.huma = humago.New(a.mux, humaConfig())
 	a.huma.UseMiddleware(a.checkQuery)
@@ -79,6 +84,7 @@ func New(cfg Config) http.Handler {
 	a.registerGeneration()
 	a.registerLists()
 	a.registerContent()
+	a.registerFiles()
 	a.registerHealth()
 	a.document()
 	a.page()

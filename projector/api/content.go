@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/genstream/genstream/blob"
 	"github.com/genstream/genstream/events"
 )
 
@@ -33,22 +34,27 @@ type contentInput struct {
 }
 
 func (a *api) registerContent() {
+	register(a, operation{
+		id: "content", method: http.MethodGet, path: "/v1/artifacts/{id}/content",
+		summary:  "The file of an artifact",
+		about:    "It never changes. HEAD answers from the log alone. Files of an open generation can be had as soon as its events name them.",
+		answers:  fileAnswers(),
+		problems: []kind{notFound, noRange, invalid, unavailable},
+	}, a.content)
+}
+
+// fileAnswers are the answers of a route that serves a file.
+func fileAnswers() map[int]answer {
 	headers := map[string]string{
 		"ETag":                "sha256- and the SHA-256 of the file",
 		"Content-Disposition": "inline for pictures, video and sound, else attachment",
 	}
 	file := map[string]reflect.Type{"*/*": nil}
-	register(a, operation{
-		id: "content", method: http.MethodGet, path: "/v1/artifacts/{id}/content",
-		summary: "The file of an artifact",
-		about:   "It never changes. HEAD answers from the log alone. Files of an open generation can be had as soon as its events name them.",
-		answers: map[int]answer{
-			http.StatusOK:             {about: "The whole file", content: file, headers: headers},
-			http.StatusPartialContent: {about: "The range", content: file, headers: headers},
-			http.StatusNotModified:    {about: "The client holds this file already"},
-		},
-		problems: []kind{notFound, noRange, invalid, unavailable},
-	}, a.content)
+	return map[int]answer{
+		http.StatusOK:             {about: "The whole file", content: file, headers: headers},
+		http.StatusPartialContent: {about: "The range", content: file, headers: headers},
+		http.StatusNotModified:    {about: "The client holds this file already"},
+	}
 }
 
 // content serves from the log, not from the catalog: there are size and hash,
@@ -66,8 +72,8 @@ func (a *api) content(ctx context.Context, in *contentInput) (*reply, error) {
 		return nil, notFound.because("no artifact has this ID")
 	}
 	file := *g.Outputs[slot].Artifact
-	headers := a.fileHeaders(file)
-	if matches(in.IfNoneMatch, fileTag(file)) {
+	headers := a.fileHeaders(file.File, file.ID+strings.ToLower(path.Ext(file.BlobKey)))
+	if matches(in.IfNoneMatch, fileTag(file.File)) {
 		return emptyReply(http.StatusNotModified, headers[:len(headers)-4]...)
 	}
 	if x, ok := ctx.Value(exchangeKey{}).(exchange); ok && x.r.Method == http.MethodHead {
@@ -81,6 +87,11 @@ func (a *api) content(ctx context.Context, in *contentInput) (*reply, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("read artifact %s: the file has %d bytes, the log says %d", file.ID, f.Size(), file.Size)
 	}
+	return fileReply(ctx, f, headers), nil
+}
+
+// fileReply serves a file, or the range of it that is asked for.
+func fileReply(ctx context.Context, f *blob.Reader, headers []string) *reply {
 	return &reply{Body: func(hc huma.Context) {
 		defer f.Close()
 		r, w := humago.Unwrap(hc)
@@ -88,13 +99,14 @@ func (a *api) content(ctx context.Context, in *contentInput) (*reply, error) {
 		lasting(ctx, time.Hour)
 		set(w.Header(), headers)
 		http.ServeContent(rangeless{w}, r, "", time.Time{}, f)
-	}}, nil
+	}}
 }
 
-func fileTag(a events.Artifact) string { return `"sha256-` + a.SHA256 + `"` }
+func fileTag(file events.File) string { return `"sha256-` + file.SHA256 + `"` }
 
-// fileHeaders are the headers of a file; the last two pairs are about its body.
-func (a *api) fileHeaders(file events.Artifact) []string {
+// fileHeaders are the headers of a file, with the name under which it is saved;
+// the last two pairs are about its body.
+func (a *api) fileHeaders(file events.File, name string) []string {
 	caching := "public, max-age=31536000, immutable"
 	if a.keys != nil {
 		caching = "private, max-age=31536000, immutable" // a shared cache asks nobody for a key
@@ -109,7 +121,7 @@ func (a *api) fileHeaders(file events.Artifact) []string {
 		"Cache-Control", caching,
 		"Content-Security-Policy", filePolicy,
 		"Content-Type", file.ContentType,
-		"Content-Disposition", disposition + `; filename="` + file.ID + strings.ToLower(path.Ext(file.BlobKey)) + `"`,
+		"Content-Disposition", disposition + `; filename="` + name + `"`,
 	}
 }
 

@@ -16,10 +16,11 @@ import (
 	"github.com/genstream/genstream/events"
 )
 
-// Creates are answered by the orchestrators, over NATS: the same checks and the
+// Creates and rescues are answered by the orchestrators, over NATS: the same checks and the
 // same answers as for a requester who asks them himself. The names are theirs.
 const (
 	createSubject    = "genstream.generations.create"
+	rescueSubject    = "genstream.generations.rescue"
 	completedSubject = "genstream.completed." // + ID
 
 	headerID        = "Gen-Id"
@@ -46,6 +47,11 @@ type putInput struct {
 	ID      string `path:"id" doc:"a UUIDv7 whose time is within 24 hours of now"`
 	Prefer  string `header:"Prefer" doc:"wait=N: answer with the whole generation if it completes within N seconds (1 to 60; RFC 7240)"`
 	RawBody []byte
+}
+
+type rescueInput struct {
+	ID     string `path:"id"`
+	Prefer string `header:"Prefer" doc:"wait=N: answer with the whole generation if it completes within N seconds (1 to 60; RFC 7240)"`
 }
 
 func (a *api) registerCreate() {
@@ -82,6 +88,24 @@ func (a *api) registerCreate() {
 		}
 		return a.create(ctx, in.ID, "", in.Prefer, in.RawBody)
 	})
+	register(a, operation{
+		id: "rescue", method: http.MethodPost, path: "/v1/generations/{id}/rescue",
+		summary: "Fetch what a generation missed",
+		about: "Makes a new generation that adopts the tasks of this one, of those outputs that got no artifact: one of them at least " +
+			"must have failed for want of time or of a file. The provider is asked once, and what is there by now is fetched; nothing is bought. " +
+			"Asked again, it is the same new generation.",
+		answers: answers, problems: []kind{invalid, notFound, busy, noRoom, unavailable},
+	}, func(ctx context.Context, in *rescueInput) (*reply, error) {
+		id, err := parseID(in.ID)
+		if err != nil {
+			return nil, err
+		}
+		c, err := a.ask(ctx, rescueSubject, "", "", []byte(id))
+		if err != nil {
+			return nil, err
+		}
+		return a.promised(ctx, c, in.Prefer)
+	})
 }
 
 func parseID(s string) (events.ID, error) {
@@ -96,10 +120,15 @@ func (a *api) create(ctx context.Context, id, key, prefer string, body []byte) (
 	if len(body) > maxBody {
 		return nil, tooLarge.at("body", "has at most "+strconv.Itoa(maxBody)+" bytes")
 	}
-	c, err := a.ask(ctx, id, key, body)
+	c, err := a.ask(ctx, createSubject, id, key, body)
 	if err != nil {
 		return nil, err
 	}
+	return a.promised(ctx, c, prefer)
+}
+
+// promised answers with what an orchestrator has accepted.
+func (a *api) promised(ctx context.Context, c created, prefer string) (*reply, error) {
 	location := "/v1/generations/" + string(c.ID)
 	if wait := waitOf(prefer); wait > 0 && a.completes(ctx, c.ID, wait) {
 		g, _, err := a.cfg.Log.Peek(ctx, c.ID)
@@ -117,8 +146,8 @@ func (a *api) create(ctx context.Context, id, key, prefer string, body []byte) (
 const again = "the request may have been accepted; send it again with the same ID or Idempotency-Key"
 
 // ask has an orchestrator accept the request.
-func (a *api) ask(ctx context.Context, id, key string, body []byte) (created, error) {
-	m := nats.NewMsg(createSubject)
+func (a *api) ask(ctx context.Context, subject, id, key string, body []byte) (created, error) {
+	m := nats.NewMsg(subject)
 	for name, value := range map[string]string{headerID: id, headerKey: key, headerRequester: requester(ctx)} {
 		if value != "" {
 			m.Header.Set(name, value)

@@ -24,6 +24,12 @@
 // with an ID or an Idempotency-Key it is sent again without harm. The name of the
 // API key goes along as the requester, whose Idempotency-Keys are his own.
 //
+// # Files for inputs
+//
+// An upload is written to the bucket here, under its hash, and nowhere else: an
+// orchestrator looks there for what an input names. It is streamed through a file in
+// the spool, since its hash, and so its name, is known at the end only.
+//
 // # Streams
 //
 // Events are followed with server-sent events. The sequence of a commit in the

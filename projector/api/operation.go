@@ -20,6 +20,7 @@ type operation struct {
 	answers          map[int]answer
 	problems         []kind
 	body             reflect.Type // of the documented request body; nil = none
+	upload           bool         // the body is a file, which the handler reads itself
 }
 
 // answer is a documented answer that is no problem.
@@ -75,6 +76,11 @@ func register[In any](a *api, op operation, handle func(context.Context, *In) (*
 	}
 	if op.body != nil {
 		h.RequestBody = &huma.RequestBody{Required: true}
+	}
+	if op.upload {
+		h.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			"*/*": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
+		}}
 	}
 	for code, an := range op.answers {
 		h.Responses[strconv.Itoa(code)] = an.response(registry)

@@ -43,6 +43,7 @@ const (
 	noMethod     kind = "method"       // 405
 	slow         kind = "slow"         // 408
 	tooLarge     kind = "too-large"    // 413
+	mediaType    kind = "media-type"   // 415
 	noRange      kind = "range"        // 416
 	misdirected  kind = "misdirected"  // 421
 	invalid      kind = "invalid"      // 422
@@ -73,6 +74,7 @@ var kinds = []told{
 	{noMethod, http.StatusMethodNotAllowed, "The method does not fit this path"},
 	{slow, http.StatusRequestTimeout, "The body took too long to arrive"},
 	{tooLarge, http.StatusRequestEntityTooLarge, "The request is too large"},
+	{mediaType, http.StatusUnsupportedMediaType, "Files of this kind are not kept"},
 	{noRange, http.StatusRequestedRangeNotSatisfiable, "The file has no such range"},
 	{misdirected, http.StatusMisdirectedRequest, "This server does not answer for that host"},
 	{invalid, http.StatusUnprocessableEntity, "A field is not acceptable"},

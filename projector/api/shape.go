@@ -25,12 +25,19 @@ type created struct {
 	Position uint64    `json:"position" doc:"stream sequence of its first commit"`
 }
 
+type uploaded struct {
+	File        string `json:"file" example:"inputs/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" doc:"what an input names it by"`
+	ContentType string `json:"content_type" doc:"by content"`
+	Size        int64  `json:"size" doc:"bytes"`
+}
+
 type generation struct {
 	ID            string            `json:"id" format:"uuid"`
 	Model         string            `json:"model"`
 	Input         json.RawMessage   `json:"input" doc:"a JSON object, as requested"`
 	Provider      string            `json:"provider"`
 	Labels        map[string]string `json:"labels,omitempty"`
+	Rescues       string            `json:"rescues,omitempty" format:"uuid" doc:"the generation whose tasks it adopted; it bought none of its own"`
 	ExpectedCount int               `json:"expected_count"`
 	CreatedAt     time.Time         `json:"created_at"`
 	CompletedAt   time.Time         `json:"completed_at,omitzero" doc:"absent: it is still open"`
