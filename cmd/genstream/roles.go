@@ -139,7 +139,7 @@ func (n *node) ingress() http.Handler {
 	return h
 }
 
-func (n *node) apiHandler(ctx context.Context) (http.Handler, error) {
+func (n *node) apiHandler(ctx context.Context) (_ http.Handler, err error) {
 	cfg := api.Config{
 		Log: n.stream, Bucket: n.bucket, Projector: n.projector, NATS: n.conn,
 		Ready: n.ready, Health: n.healthy, Hosts: n.cfg.Hosts, Simulated: n.simulated, Stopping: ctx, Logger: n.log,
@@ -148,17 +148,23 @@ func (n *node) apiHandler(ctx context.Context) (http.Handler, error) {
 	if n.orchestrator != nil {
 		cfg.Open = n.orchestrator.Open
 	}
-	if n.cfg.APIKeys != "" {
-		f, err := os.Open(n.cfg.APIKeys)
-		if err != nil {
-			return nil, fmt.Errorf("read API keys: %w", err)
-		}
-		defer f.Close()
-		if cfg.Keys, err = api.ParseKeys(f); err != nil {
-			return nil, fmt.Errorf("read API keys: %w", err)
-		}
+	if cfg.Keys, err = n.apiKeys(); err != nil {
+		return nil, fmt.Errorf("read API keys: %w", err)
 	}
 	return api.New(cfg), nil
+}
+
+// apiKeys is who may use the API, nil if no file says.
+func (n *node) apiKeys() (*api.Keys, error) {
+	if n.cfg.APIKeys == "" {
+		return nil, nil
+	}
+	f, err := os.Open(n.cfg.APIKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return api.ParseKeys(f)
 }
 
 // spool is where large inline files wait on their way to the bucket.

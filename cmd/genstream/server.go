@@ -37,8 +37,9 @@ or in the file that --config names. Flags come before the environment, that befo
 	return c
 }
 
-func serveCommand() *cobra.Command {
-	var cfg config
+func serveCommand() *cobra.Command { return serveCommandWith(new(config)) }
+
+func serveCommandWith(cfg *config) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "serve",
 		GroupID: "server",
@@ -66,10 +67,10 @@ Start as many processes of each role as you like. The cluster must sync before i
 			if calls := slices.Contains(cfg.Roles, roleOrchestrator) || slices.Contains(cfg.Roles, roleIngress); calls && len(list) == 0 {
 				return errors.New("serve needs a provider: GENSTREAM_RUNWARE_KEY, --runware-key-file, or \"providers\" in the file of --config")
 			}
-			return serve(cmd.Context(), cfg, cmd.ErrOrStderr(), cmd.OutOrStdout())
+			return serve(cmd.Context(), *cfg, cmd.ErrOrStderr(), cmd.OutOrStdout())
 		},
 	}
-	serverFlags(c.Flags(), &cfg)
+	serverFlags(c.Flags(), cfg)
 	f := c.Flags()
 	f.StringVar(&cfg.NATSURL, "nats-url", "", "URL of the NATS server or cluster")
 	f.StringVar(&cfg.NATSCreds, "nats-creds", "", "file of NATS credentials")
