@@ -18,7 +18,8 @@
 //
 // The in-process connection may do everything. A listener has two users: admin,
 // who may too, and requester, who may publish to genstream.> (but for
-// genstream.completed.>) and read replies under _INBOX.>, and nothing else. The in-process connection has an inbox prefix
+// genstream.completed.>) and read replies under _INBOX.>, and nothing else. He is in an account of his own, so that no reply
+// subject of his reaches a stream. The in-process connection has an inbox prefix
 // of its own, so that a requester cannot read replies that are not for him.
 package natsd
 
@@ -83,6 +84,12 @@ func Start(cfg Config) (*Server, error) {
 		s.Shutdown()
 		return nil, errors.New("start NATS: not ready after 5 minutes")
 	}
+	if cfg.Listen != "" {
+		if err := separate(s); err != nil {
+			s.Shutdown()
+			return nil, fmt.Errorf("start NATS: %w", err)
+		}
+	}
 	connect := []nats.Option{
 		nats.InProcessServer(s), nats.Name("genstream"), nats.CustomInboxPrefix(stream.OwnInbox),
 		nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
@@ -139,9 +146,11 @@ func users(opts *server.Options, cfg Config) error {
 	if cfg.Admin == "" || cfg.Requester == "" {
 		return errors.New("a listener needs a password for each of its two users")
 	}
+	apart := server.NewAccount(requesters)
+	opts.Accounts = []*server.Account{apart}
 	for _, u := range []*server.User{
 		{Username: "admin", Password: cfg.Admin},
-		{Username: "requester", Password: cfg.Requester, Permissions: &server.Permissions{
+		{Username: "requester", Password: cfg.Requester, Account: apart, Permissions: &server.Permissions{
 			// A completion that he announced would be a lie to whoever listens.
 			Publish:   &server.SubjectPermission{Allow: []string{"genstream.>"}, Deny: []string{"genstream.completed.>"}},
 			Subscribe: &server.SubjectPermission{Allow: []string{stream.Inbox + ">"}},
@@ -153,6 +162,32 @@ func users(opts *server.Options, cfg Config) error {
 		}
 		u.Password = string(hash)
 		opts.Users = append(opts.Users, u)
+	}
+	return nil
+}
+
+// requesters is the account of user requester.
+const requesters = "REQUESTERS"
+
+// separate lets requesters ask for what is under genstream.>, and for nothing
+// else. Answers to them take a way of the server's own, whatever reply subject a
+// requester names: JetStream acknowledges a submission with all rights, and would
+// store the acknowledgement in the log if the reply subject were a generation's.
+func separate(s *server.Server) error {
+	// With a second account the server leaves it to us to enable JetStream for the first.
+	main := s.GlobalAccount()
+	if err := main.EnableJetStream(nil, nil); err != nil {
+		return fmt.Errorf("enable JetStream: %w", err)
+	}
+	apart, err := s.LookupAccount(requesters)
+	if err != nil {
+		return fmt.Errorf("look up account %s: %w", requesters, err)
+	}
+	if err := main.AddServiceExport("genstream.>", []*server.Account{apart}); err != nil {
+		return fmt.Errorf("export genstream.>: %w", err)
+	}
+	if err := apart.AddServiceImport(main, "genstream.>", "genstream.>"); err != nil {
+		return fmt.Errorf("import genstream.>: %w", err)
 	}
 	return nil
 }

@@ -244,29 +244,68 @@ func TestReplySubjectWritesNothingIntoTheLog(t *testing.T) {
 	}
 }
 
-// TestCarelessReplyIsStored is why the test above is worth having.
+// TestCarelessReplyIsStored is why the tests of reply subjects are worth having,
+// and why requesters have an account of their own.
 func TestCarelessReplyIsStored(t *testing.T) {
+	for user, want := range map[string]uint64{"admin": 1, "requester": 0} {
+		t.Run(user, func(t *testing.T) {
+			s := start(t, natsd.Config{Listen: "127.0.0.1:0", Admin: "pw", Requester: "pw"})
+			l := openLog(t, s, true)
+			if _, err := s.Conn().Subscribe("genstream.careless", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Conn().Flush(); err != nil {
+				t.Fatal(err)
+			}
+			nc, err := nats.Connect(s.URL(), nats.UserInfo(user, "pw"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			if err := nc.PublishRequest("genstream.careless", "gen."+uuid.NewString(), nil); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := nc.Request("genstream.careless", nil, 5*time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if commits, _, err := l.Size(t.Context()); commits != want || err != nil {
+				t.Errorf("the log holds %d messages, %v; want %d", commits, err, want)
+			}
+		})
+	}
+}
+
+// TestSubmissionsAcknowledgementIsNotStored: the server acknowledges a submission
+// by itself, with all rights, and asks nobody whether it may.
+func TestSubmissionsAcknowledgementIsNotStored(t *testing.T) {
 	s := start(t, natsd.Config{Listen: "127.0.0.1:0", Admin: "a", Requester: "r"})
 	l := openLog(t, s, true)
-	if _, err := s.Conn().Subscribe("genstream.careless", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Conn().Flush(); err != nil {
-		t.Fatal(err)
-	}
 	nc, err := nats.Connect(s.URL(), nats.UserInfo("requester", "r"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	if err := nc.PublishRequest("genstream.careless", "gen."+uuid.NewString(), nil); err != nil {
+	before, err := l.Horizon(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := nc.Request("genstream.careless", nil, 5*time.Second); err != nil {
-		t.Fatal(err)
+	for _, reply := range []string{"gen." + uuid.Must(uuid.NewV7()).String(), "parked.commit", "horizon.orchestrator", stream.SubmitSubject} {
+		if err := nc.PublishRequest(stream.SubmitSubject, reply, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if commits, _, err := l.Size(t.Context()); commits != 1 || err != nil {
-		t.Errorf("the log holds %d messages, %v; want the one that the reply subject smuggled in", commits, err)
+	m, err := nc.Request(stream.SubmitSubject, []byte("{}"), 5*time.Second)
+	if err != nil || string(m.Data) != `{"stream":"REQUESTS","seq":5}` {
+		t.Fatalf("a submission with an inbox is not acknowledged as the fifth: %v", err)
+	}
+	if commits, _, err := l.Size(t.Context()); commits != 0 || err != nil {
+		t.Errorf("the log holds %d messages, %v", commits, err)
+	}
+	if n, err := l.ParkedCount(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d are parked, %v", n, err)
+	}
+	if at, err := l.Horizon(t.Context()); at != before || err != nil {
+		t.Errorf("the horizon is %d, was %d, %v", at, before, err)
 	}
 }
 

@@ -46,8 +46,12 @@ const (
 // Answerable says whether a request may be answered on its reply subject. Only
 // inboxes are: a reply sent anywhere else would be published with our rights, and
 // a reply to gen.<id> would be stored as a commit.
+//
+// A requester in an account of his own comes with a reply subject that the server
+// has put in the place of his (_R_ and a random part); no client can name such a
+// one himself (nats-server, client.go, isReservedReply).
 func Answerable(reply string) bool {
-	return strings.HasPrefix(reply, Inbox) || strings.HasPrefix(reply, OwnInbox+".")
+	return strings.HasPrefix(reply, Inbox) || strings.HasPrefix(reply, OwnInbox+".") || strings.HasPrefix(reply, "_R_.")
 }
 
 // Subject is where the commits of id are.
