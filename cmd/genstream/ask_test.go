@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/orchestrator"
 )
 
 // refusal is what a requester is told, whatever way he came.
@@ -25,18 +27,12 @@ type refusal struct {
 func (r refusal) String() string { return fmt.Sprintf("%d %s %s", r.code, r.kind, r.at) }
 
 func refusalOf(code int, body []byte) (refusal, error) {
-	var p struct {
-		Type   string
-		Title  string
-		Status int
-		Detail string
-		Errors []struct{ Message, Location string }
-	}
+	var p orchestrator.Problem
 	if err := json.Unmarshal(body, &p); err != nil {
 		return refusal{code: code}, fmt.Errorf("%w: %s", err, events.Cut(string(body), 200))
 	}
 	kind, ours := strings.CutPrefix(p.Type, "urn:genstream:problem:")
-	if !ours || p.Title == "" || p.Detail == "" || p.Status != code {
+	if !ours || p.Title == "" || p.Detail == "" || p.Code != code {
 		return refusal{code: code}, fmt.Errorf("not a whole problem: %s", body)
 	}
 	r := refusal{code: code, kind: kind}
@@ -116,27 +112,22 @@ func (w *world) submit(body []byte, header map[string]string) {
 // messages is how many messages a stream holds, and the last of them on a subject.
 func (w *world) messages(name, subject string) (n uint64, last *nats.Msg) {
 	w.t.Helper()
-	ask := func(subject, request string, into any) {
-		m, err := w.node.conn.Request("$JS.API."+subject, []byte(request), 10*time.Second)
-		if err == nil {
-			err = json.Unmarshal(m.Data, into)
-		}
-		if err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	var info struct{ State struct{ Messages uint64 } }
-	ask("STREAM.INFO."+name, "", &info)
-	if subject == "" || info.State.Messages == 0 {
-		return info.State.Messages, nil
-	}
-	var got struct{ Message struct{ Hdrs, Data []byte } }
-	ask("STREAM.MSG.GET."+name, `{"last_by_subj":"`+subject+`"}`, &got)
-	h, err := nats.DecodeHeadersMsg(got.Message.Hdrs)
+	js, err := jetstream.New(w.node.conn)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return info.State.Messages, &nats.Msg{Header: h, Data: got.Message.Data}
+	st, err := js.Stream(w.t.Context(), name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if n = st.CachedInfo().State.Msgs; subject == "" || n == 0 {
+		return n, nil
+	}
+	m, err := st.GetLastMsgForSubject(w.t.Context(), subject)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return n, &nats.Msg{Header: m.Header, Data: m.Data}
 }
 
 // eventually waits, on fake time, for what has to come by itself.
