@@ -74,11 +74,14 @@ func (l *Log) publish(ctx context.Context, id events.ID, m *nats.Msg, expected u
 		var api *jetstream.APIError
 		if errors.As(err, &api) {
 			switch api.ErrorCode {
-			case errWrongLast, errWrongLastInFlight:
-				if try == 0 && api.ErrorCode == errWrongLast {
-					return 0, ErrConflict // the first copy was refused, so none is stored
+			case errWrongLast:
+				if try == 0 && l.single {
+					return 0, ErrConflict // the only copy was refused
 				}
+				// On a cluster even the first refusal may be because of itself: while
+				// the leader changes, the old one and the new one can both be given it.
 				return l.resolve(ctx, id, expected, commit)
+			case errWrongLastInFlight: // undecided, and it may be our own copy that is in flight
 			case errStorageLimit, errStoreLimit, errStoreFailed:
 				return 0, fmt.Errorf("%w: %w", ErrFull, err)
 			}
