@@ -81,8 +81,10 @@ func TestLargestLegalGenerationCompletes(t *testing.T) {
 		request := func(fill int) map[string]any {
 			return map[string]any{
 				"model": "runware:" + strings.Repeat("1", 200) + "@1", "count": events.MaxCount, "labels": labels, "deadline": "24h",
-				"input": map[string]any{"positivePrompt": "largest", "width": 64, "height": 64, "seed": uint64(1) << 62,
-					"notes": strings.Repeat(`"<\`+"\x01\u2028", fill)},
+				"input": map[string]any{
+					"positivePrompt": "largest", "width": 64, "height": 64, "seed": uint64(1) << 62,
+					"notes": strings.Repeat(`"<\`+"\x01\u2028", fill),
+				},
 			}
 		}
 		fill := 0
