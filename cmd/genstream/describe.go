@@ -26,12 +26,16 @@ func describe(raw []byte) []string {
 		Artifact   *events.Artifact   `json:"artifact"`
 		Error      *events.Error      `json:"error"`
 		Generation *events.Generation `json:"generation"`
+		Rescues    events.ID          `json:"rescues"`
 	}
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return []string{"an event that this version cannot read"}
 	}
 	switch e.Type {
 	case "requested":
+		if e.Rescues != "" {
+			return []string{fmt.Sprintf("requested    %s, %d missed by %s, from %s", e.Model, e.Count, e.Rescues, e.Provider)}
+		}
 		return []string{fmt.Sprintf("requested    %s, %d wanted, from %s", e.Model, e.Count, e.Provider)}
 	case "dispatching":
 		return []string{fmt.Sprintf("dispatching  attempt %d", e.Attempt)}

@@ -180,6 +180,9 @@ func printGeneration(w io.Writer, g events.View) error {
 	fmt.Fprintf(t, "generation\t%s\n", g.ID)
 	fmt.Fprintf(t, "model\t%s at %s\n", g.Model, g.Provider)
 	fmt.Fprintf(t, "input\t%s\n", prompt(g.Input, 100))
+	if g.Rescues != "" {
+		fmt.Fprintf(t, "rescues\t%s\n", g.Rescues)
+	}
 	fmt.Fprintf(t, "created\t%s\n", g.CreatedAt.Local().Format(time.DateTime))
 	if g.CompletedAt.IsZero() {
 		fmt.Fprintf(t, "completed\tnot yet\n")

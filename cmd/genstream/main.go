@@ -61,8 +61,8 @@ func root() *cobra.Command {
 	}
 	c.AddGroup(&cobra.Group{ID: "server", Title: "Server:"}, &cobra.Group{ID: "client", Title: "Client of a running server:"})
 	c.AddCommand(
-		demoCommand(), upCommand(), serveCommand(), verifyCommand(), rebuildCommand(),
-		runCommand(), lsCommand(), showCommand(), eventsCommand(),
+		demoCommand(), upCommand(), serveCommand(), verifyCommand(), doctorCommand(), rebuildCommand(),
+		runCommand(), lsCommand(), showCommand(), eventsCommand(), rescueCommand(),
 	)
 	return c
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -88,6 +87,9 @@ func openNode(ctx context.Context, cfg config, w wires, log *slog.Logger) (n *no
 	if n.unlock, err = natsd.Lock(cfg.Data); err != nil {
 		return n, err
 	}
+	if err := os.MkdirAll(n.spool(), 0o700); err != nil {
+		return n, fmt.Errorf("make spool: %w", err)
+	}
 	if err := n.openLog(ctx); err != nil {
 		return n, err
 	}
@@ -125,16 +127,8 @@ func (n *node) openLog(ctx context.Context) error {
 		}
 		n.conn = n.server.Conn()
 	} else {
-		opts := []nats.Option{nats.Name("genstream"), nats.MaxReconnects(-1), nats.CustomInboxPrefix(stream.OwnInbox), nats.RetryOnFailedConnect(false)}
-		if n.cfg.NATSCreds != "" {
-			opts = append(opts, nats.UserCredentials(n.cfg.NATSCreds))
-		}
 		var err error
-		if n.conn, err = nats.Connect(n.cfg.NATSURL, opts...); err != nil {
-			var parse *url.Error
-			if errors.As(err, &parse) { // it quotes the URL, password and all
-				err = parse.Err
-			}
+		if n.conn, err = connect(n.cfg); err != nil {
 			return fmt.Errorf("connect to NATS at %s: %w", redactURL(n.cfg.NATSURL), err)
 		}
 	}

@@ -143,7 +143,7 @@ func (n *node) apiHandler(ctx context.Context) (_ http.Handler, err error) {
 	cfg := api.Config{
 		Log: n.stream, Bucket: n.bucket, Projector: n.projector, NATS: n.conn,
 		Ready: n.ready, Health: n.healthy, Hosts: n.cfg.Hosts, Simulated: n.simulated, Stopping: ctx, Logger: n.log,
-		Metrics: promhttp.HandlerFor(n.metrics, promhttp.HandlerOpts{}),
+		Metrics: promhttp.HandlerFor(n.metrics, promhttp.HandlerOpts{}), Room: n.room, Spool: n.spool(),
 	}
 	if n.orchestrator != nil {
 		cfg.Open = n.orchestrator.Open
@@ -167,5 +167,5 @@ func (n *node) apiKeys() (*api.Keys, error) {
 	return api.ParseKeys(f)
 }
 
-// spool is where large inline files wait on their way to the bucket.
+// spool is where uploads and large inline files wait on their way to the bucket.
 func (n *node) spool() string { return filepath.Join(n.cfg.Data, "spool") }

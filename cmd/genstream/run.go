@@ -37,6 +37,7 @@ func runCommand() *cobra.Command {
 		Short: "make a generation, watch it, and save its files",
 		Long: `run asks for a generation, shows its events as they happen, and saves its files.
 Values that are JSON are sent as such (width=1024, extra='{"a":1}'), others as text.
+A value of @path is a file, which is uploaded first (seedImage=@photo.png).
 
 Paths of saved files go to standard output, progress to standard error.
 Exit codes: 0 all outputs, 3 some, 4 none, 5 not completed within --timeout, 1 an error.`,
@@ -45,6 +46,9 @@ Exit codes: 0 all outputs, 3 some, 4 none, 5 not completed within --timeout, 1 a
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := newClient(cmd)
 			if err != nil {
+				return err
+			}
+			if args, err = cl.uploads(cmd.Context(), args); err != nil {
 				return err
 			}
 			body, err := requestBody(args, o.count, o.deadline, o.provider, o.labels)
@@ -116,6 +120,11 @@ func (c *client) run(ctx context.Context, body []byte, timeout time.Duration, no
 		fmt.Fprintln(out, id)
 		return nil
 	}
+	return c.watch(ctx, id, timeout, dir, progress, out)
+}
+
+// watch shows the events of a generation as they happen, and saves its files.
+func (c *client) watch(ctx context.Context, id string, timeout time.Duration, dir string, progress, out io.Writer) error {
 	fmt.Fprintf(progress, "generation %s\n", id)
 	wait := ctx
 	if timeout > 0 {
@@ -124,7 +133,7 @@ func (c *client) run(ctx context.Context, body []byte, timeout time.Duration, no
 		defer cancel()
 	}
 	var start time.Time
-	err = c.follow(wait, "/v1/generations/"+id+"/events", func(e logged) error {
+	err := c.follow(wait, "/v1/generations/"+id+"/events", func(e logged) error {
 		if start.IsZero() {
 			start = e.At
 		}
@@ -153,21 +162,13 @@ func (c *client) run(ctx context.Context, body []byte, timeout time.Duration, no
 
 // create asks until somebody answers: the ID makes that safe.
 func (c *client) create(ctx context.Context, id string, body []byte) error {
-	for try := 0; ; try++ {
+	return patiently(ctx, func() error {
 		res, err := c.do(ctx, "PUT", "/v1/generations/"+id, body)
-		if err == nil {
-			return res.Body.Close()
-		}
-		var p *problemError
-		if !errors.As(err, &p) || p.code != 503 || try == 5 {
+		if err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
+		return res.Body.Close()
+	})
 }
 
 // finish saves the files and turns what came of it into the exit code.
