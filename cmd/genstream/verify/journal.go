@@ -2,6 +2,8 @@ package verify
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/genstream/genstream/events"
@@ -32,14 +34,28 @@ func (v *verifier) journal(context.Context) error {
 type journalOf struct {
 	calls   map[events.ID]int         // create calls
 	outputs map[events.ID][]sim.Entry // good outputs
-	tasks   map[string]taskOf
+	made    map[string]sim.Entry      // the same, by task
+	tasks   map[string]taskOf         // by whoever bought them
+	rescued map[string]events.ID      // tasks of which a rescue has the artifact
 }
 
 func (v *verifier) readJournal() journalOf {
-	j := journalOf{calls: map[events.ID]int{}, outputs: map[events.ID][]sim.Entry{}, tasks: map[string]taskOf{}}
+	j := journalOf{
+		calls: map[events.ID]int{}, outputs: map[events.ID][]sim.Entry{}, made: map[string]sim.Entry{},
+		tasks: map[string]taskOf{}, rescued: map[string]events.ID{},
+	}
 	for _, id := range v.log.order {
-		for task, of := range v.log.subjects[id].tasks {
-			j.tasks[task] = of
+		s := v.log.subjects[id]
+		for task, of := range s.tasks {
+			switch {
+			case s.rescues == "":
+				j.tasks[task] = of
+			case !slices.ContainsFunc(s.artifacts, func(a events.Artifact) bool { return a.ID == events.ArtifactID(id, of.slot) }):
+			case j.rescued[task] != "":
+				v.broken("I24", id, "", "task %s is the artifact of generation=%s too", task, j.rescued[task])
+			default:
+				j.rescued[task] = id
+			}
 		}
 	}
 	taken := map[string]int{}
@@ -60,6 +76,7 @@ func (v *verifier) readJournal() journalOf {
 		case sim.KindOutput:
 			if of, ok := j.tasks[e.Task]; ok && e.Code == "" {
 				j.outputs[of.id] = append(j.outputs[of.id], e)
+				j.made[e.Task] = e
 			}
 		}
 	}
@@ -79,8 +96,8 @@ func (v *verifier) bill(id events.ID, s *subject, j journalOf) {
 	}
 	var catalog, provider int64
 	matched := map[int]bool{}
-	for _, out := range j.outputs[id] {
-		slot := j.tasks[out.Task].slot
+	for _, out := range j.of(id, s) {
+		slot := s.tasks[out.Task].slot
 		a, ok := have[slot]
 		if same := ok && a.SHA256 == out.SHA256 && a.Seed == out.Seed; same {
 			v.looked("I23", 1)
@@ -93,10 +110,10 @@ func (v *verifier) bill(id events.ID, s *subject, j journalOf) {
 		}
 		v.looked("I23", 1)
 		switch {
-		case !ok && v.expired(out, s, slot):
+		case !ok && v.expired(out, s, slot), !ok && s.rescues == "" && j.rescued[out.Task] != "":
 		case !ok:
 			v.broken("I23", id, "", "slot %d: the provider made %s for task %s, and there is no artifact (%s)", slot, out.SHA256, out.Task, s.failed[slot])
-		case !matched[slot] && len(outputsOf(j, id, slot)) == 1:
+		case !matched[slot] && len(outputsOf(j, id, s, slot)) == 1:
 			v.broken("I23", id, "", "slot %d: the provider made %s with seed %s, the artifact is %s with seed %s", slot, out.SHA256, out.Seed, a.SHA256, a.Seed)
 		}
 	}
@@ -111,10 +128,24 @@ func (v *verifier) bill(id events.ID, s *subject, j journalOf) {
 	}
 }
 
-func outputsOf(j journalOf, id events.ID, slot int) []sim.Entry {
+// of is the good outputs of a generation's tasks, be they its own or adopted.
+func (j journalOf) of(id events.ID, s *subject) []sim.Entry {
+	if s.rescues == "" {
+		return j.outputs[id]
+	}
+	var all []sim.Entry
+	for _, task := range slices.Sorted(maps.Keys(s.tasks)) {
+		if e, ok := j.made[task]; ok {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+func outputsOf(j journalOf, id events.ID, s *subject, slot int) []sim.Entry {
 	var of []sim.Entry
-	for _, e := range j.outputs[id] {
-		if j.tasks[e.Task].slot == slot {
+	for _, e := range j.of(id, s) {
+		if s.tasks[e.Task].slot == slot {
 			of = append(of, e)
 		}
 	}

@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/genstream/genstream/events"
@@ -16,11 +17,13 @@ type subject struct {
 	ended       uint32       // slots that have ended, a bit each
 	claims      int
 	keys        []string // blob keys that its events name
+	inputs      []string // SHA-256 of the files that its input names
 	tasks       map[string]taskOf
+	rescues     events.ID         // whose tasks these are, if it adopted them
 	artifacts   []events.Artifact // of the completed generation
 	failed      map[int]string    // code of each failed slot
-	deadline    time.Time
-	doneAt      uint64 // sequence of the completing commit, 0 = not completed
+	deadline    time.Time         // what the provider finished by then should be here; of a rescue, the request
+	doneAt      uint64            // sequence of the completing commit, 0 = not completed
 	completedAt time.Time
 }
 
@@ -127,6 +130,11 @@ func (l *readLog) event(s *subject, c events.Commit, ev events.Event) {
 		for slot, task := range ev.Tasks {
 			s.tasks[task] = taskOf{c.ID, slot, 1}
 		}
+		l.named(s, c.ID, ev.Input)
+		if ev.Rescues != "" {
+			s.rescues, s.deadline = ev.Rescues, c.At
+			l.adopted(c.ID, ev)
+		}
 	case events.Dispatching:
 		s.claims++
 		l.claim(s, c, ev)
@@ -153,6 +161,36 @@ func (l *readLog) event(s *subject, c events.Commit, ev events.Event) {
 	}
 }
 
+// named notes the files of an input.
+func (l *readLog) named(s *subject, id events.ID, input json.RawMessage) {
+	files, err := events.InputFiles(input)
+	if err != nil {
+		l.broken("I11", id, "", "its input names a file in a form that is never accepted: %v", err)
+	}
+	for _, f := range files {
+		s.inputs = append(s.inputs, f.SHA256)
+		s.keys = append(s.keys, events.InputKey(f.SHA256))
+	}
+}
+
+// adopted is I14 for a rescue: the tasks are those of the generation that it names,
+// which was completed without artifacts of them.
+func (l *readLog) adopted(id events.ID, ev events.Requested) {
+	old := l.subjects[ev.Rescues]
+	if old == nil || old.doneAt == 0 {
+		l.broken("I14", id, "", "it rescues %s, which was not completed before", ev.Rescues)
+		return
+	}
+	for _, task := range ev.Tasks {
+		of, ok := old.tasks[task]
+		if !ok {
+			l.broken("I14", id, "", "it adopts task %s, which is none of generation=%s", task, ev.Rescues)
+		} else if slices.ContainsFunc(old.artifacts, func(a events.Artifact) bool { return a.ID == events.ArtifactID(of.id, of.slot) }) {
+			l.broken("I14", id, "", "it adopts task %s, of which generation=%s has the artifact", task, ev.Rescues)
+		}
+	}
+}
+
 // end is I5.
 func (l *readLog) end(s *subject, c events.Commit, slot int) {
 	l.looked("I5", 1)
@@ -169,6 +207,9 @@ func (l *readLog) end(s *subject, c events.Commit, slot int) {
 // claim is the log's half of I14: a slot is asked for again only after a definite
 // no to the try before.
 func (l *readLog) claim(s *subject, c events.Commit, ev events.Dispatching) {
+	if s.rescues != "" {
+		l.broken("I14", c.ID, "", "attempt %d is claimed in version %d, and a rescue buys nothing", ev.Attempt, c.Version)
+	}
 	if s.fold.Claim != nil {
 		l.broken("I14", c.ID, "", "attempt %d is claimed in version %d, and attempt %d has no answer yet", ev.Attempt, c.Version, s.fold.Claim.Attempt)
 	}
