@@ -46,11 +46,15 @@ func (n *node) room() error {
 	if err != nil {
 		return err
 	}
-	if mark := min(total/20, natsd.Reserve) * 2; free < mark {
+	if mark := createMark(total); free < mark {
 		return fmt.Errorf("the disk is nearly full: %d MiB are left, creates need %d MiB", free>>20, mark>>20)
 	}
 	return nil
 }
+
+// createMark is how many bytes must be left, of a disk of total bytes, for creates
+// to be taken: twice what the log's store leaves free.
+func createMark(total int64) int64 { return min(total/20, natsd.Reserve) * 2 }
 
 // opsHandler serves what an operator's machines ask, and nothing of the API. It
 // needs no key: nothing in it is secret, and no ID is.

@@ -9,6 +9,10 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/genstream/genstream/events/stream"
 )
 
 // wires are the process's ways to the outside. The zero value is the network;
@@ -96,6 +100,20 @@ func loopback(a net.Addr) bool {
 func isLoopbackHost(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// connect connects to somebody else's NATS. The error holds no password.
+func connect(cfg config) (*nats.Conn, error) {
+	opts := []nats.Option{nats.Name("genstream"), nats.MaxReconnects(-1), nats.CustomInboxPrefix(stream.OwnInbox), nats.RetryOnFailedConnect(false)}
+	if cfg.NATSCreds != "" {
+		opts = append(opts, nats.UserCredentials(cfg.NATSCreds))
+	}
+	nc, err := nats.Connect(cfg.NATSURL, opts...)
+	var parse *url.Error
+	if errors.As(err, &parse) { // it quotes the URL, password and all
+		err = parse.Err
+	}
+	return nc, err
 }
 
 // redactURL is a NATS URL, or several with commas between them, without passwords.

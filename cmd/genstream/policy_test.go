@@ -60,6 +60,7 @@ projector/api:     blob events events/stream projector projector/catalog
 
 # Only commands know everybody.
 cmd/genstream:        *
+cmd/genstream/doctor: blob events events/stream orchestrator/provider
 cmd/genstream/verify: blob events events/stream orchestrator/provider/sim projector projector/catalog
 `
 
@@ -72,7 +73,7 @@ github.com/nats-io/nats-server/v2:      events/natsd events/natsd/natsdtest cmd/
 github.com/nats-io/nats.go/jetstream:   events/stream events/stream/streamtest
 # Requests by NATS.
 github.com/nats-io/nats.go/micro:       orchestrator projector/api
-github.com/nats-io/nats.go:             events/stream events/stream/streamtest events/natsd events/natsd/natsdtest orchestrator projector/api cmd/genstream
+github.com/nats-io/nats.go:             events/stream events/stream/streamtest events/natsd events/natsd/natsdtest orchestrator projector/api cmd/genstream cmd/genstream/doctor
 # The catalog could be another database tomorrow.
 github.com/mattn/go-sqlite3:            projector/catalog
 # One package knows what a bucket is; the command adds drivers.
@@ -89,7 +90,7 @@ github.com/danielgtaylor/huma/v2:       projector/api
 github.com/spf13/cobra:                 cmd/genstream
 github.com/spf13/pflag:                 cmd/genstream
 # IDs are minted at the edges: events only checks and derives them.
-github.com/google/uuid:                 events/stream events/stream/streamtest orchestrator cmd/genstream cmd/genstream/verify
+github.com/google/uuid:                 events/stream events/stream/streamtest orchestrator cmd/genstream cmd/genstream/verify cmd/genstream/doctor
 golang.org/x/crypto/bcrypt:             events/natsd
 golang.org/x/sys/unix:                  events/natsd blob cmd/genstream
 golang.org/x/sync:                      cmd/genstream projector/api

@@ -13,10 +13,13 @@ import (
 	"github.com/genstream/genstream/orchestrator/webhook"
 )
 
+// webhookKeysName is the file in the data directory, if no other is named.
+const webhookKeysName = "webhook.keys"
+
 // webhookKeys are the secrets of webhook tokens: a line each in hex, the first
 // signs. They are made on first use; a line put in front rotates them.
 func webhookKeys(cfg config) (webhook.Keys, error) {
-	read := func() (string, error) { return secretFile(filepath.Join(cfg.Data, "webhook.keys")) }
+	read := func() (string, error) { return secretFile(filepath.Join(cfg.Data, webhookKeysName)) }
 	if cfg.WebhookKeys != "" {
 		read = func() (string, error) { return readSecret(cfg.WebhookKeys) }
 	}

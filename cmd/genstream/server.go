@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func upCommand() *cobra.Command {
@@ -72,11 +73,16 @@ Start as many processes of each role as you like. The cluster must sync before i
 	}
 	serverFlags(c.Flags(), cfg)
 	f := c.Flags()
-	f.StringVar(&cfg.NATSURL, "nats-url", "", "URL of the NATS server or cluster")
-	f.StringVar(&cfg.NATSCreds, "nats-creds", "", "file of NATS credentials")
+	natsFlags(f, cfg)
 	f.IntVar(&cfg.Replicas, "replicas", 1, "replicas of the streams, if they have to be created; 3 on a cluster")
 	f.StringSliceVar(&cfg.Roles, "roles", []string{roleOrchestrator, roleIngress, roleAPI}, "roles of this process")
 	return c
+}
+
+// natsFlags declares how somebody else's NATS is reached.
+func natsFlags(f *pflag.FlagSet, cfg *config) {
+	f.StringVar(&cfg.NATSURL, "nats-url", "", "URL of the NATS server, or of a cluster's servers with commas between them; "+envName("nats-url")+" keeps a password out of the process list")
+	f.StringVar(&cfg.NATSCreds, "nats-creds", "", "file of NATS credentials")
 }
 
 // serve runs a node until ctx ends, and tells where it is.

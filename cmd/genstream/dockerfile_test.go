@@ -30,7 +30,7 @@ func dockerfile(t *testing.T) []instruction {
 	return all
 }
 
-func TestImageIsWhatItPromises(t *testing.T) {
+func TestDockerfileKeepsItsPromises(t *testing.T) {
 	var stages []string // what each is built from
 	user, entry := "", ""
 	for _, i := range dockerfile(t) {
@@ -85,9 +85,9 @@ func TestImageIsWhatItPromises(t *testing.T) {
 	}
 }
 
-// TestImageIsBuiltFromTheSourceAlone: a key file that lies about must not end up
+// TestDockerIsSentTheSourceAlone: a key file that lies about must not end up
 // in a layer.
-func TestImageIsBuiltFromTheSourceAlone(t *testing.T) {
+func TestDockerIsSentTheSourceAlone(t *testing.T) {
 	text, err := os.ReadFile("../../.dockerignore")
 	if err != nil {
 		t.Fatal(err)
