@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,10 +14,12 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/genstream/genstream/blob"
+	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/natsd/natsdtest"
 	"github.com/genstream/genstream/events/stream"
 )
@@ -253,10 +256,66 @@ func TestComposeServersHaveTheTwoUsers(t *testing.T) {
 	if commits, _, err := l.Size(t.Context()); commits != 0 || err != nil {
 		t.Errorf("the log holds %d messages of the requester, %v", commits, err)
 	}
+	requester, err := nats.Connect(s.ClientURL(), nats.UserInfo("requester", "123456"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer requester.Close()
+	for _, reply := range []string{stream.Subject(events.ID(uuid.Must(uuid.NewV7()).String())), "parked.commit", "horizon.orchestrator"} {
+		if err := requester.PublishRequest(stream.SubmitSubject, reply, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m, err := requester.Request(stream.SubmitSubject, []byte("{}"), 5*time.Second); err != nil || !strings.Contains(string(m.Data), stream.Requests) {
+		t.Errorf("a submission is not acknowledged: %v", err)
+	}
+	if commits, _, err := l.Size(t.Context()); commits != 0 || err != nil {
+		t.Errorf("a reply subject brought %d messages into the log, %v", commits, err)
+	}
+	if n, err := l.ParkedCount(t.Context()); n != 0 || err != nil {
+		t.Errorf("a reply subject brought %d messages into PARKED, %v", n, err)
+	}
+	createsAcrossAccounts(t, s.ClientURL(), requester)
 	for user, password := range map[string]string{"": "", "admin": "", "requester": "wrong", "node": "cc"} {
 		if c, err := nats.Connect(s.ClientURL(), nats.UserInfo(user, password)); err == nil {
 			c.Close()
 			t.Errorf("user %q with password %q was let in", user, password)
 		}
+	}
+}
+
+// createsAcrossAccounts has a node on the server answer a requester, whose account
+// is another.
+func createsAcrossAccounts(t *testing.T, server string, requester *nats.Conn) {
+	t.Helper()
+	data := t.TempDir()
+	n, err := openNode(t.Context(), config{
+		Data: data, NATSURL: strings.Replace(server, "://", "://admin:1e5admin@", 1), HooksListen: "127.0.0.1:0",
+		Bucket: "file://" + filepath.Join(data, "bucket"), Roles: []string{roleOrchestrator, roleIngress},
+	}, wires{}, newLogger(t.Output(), false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- n.run(ctx, func() { close(ready) }) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		n.close()
+	}()
+	<-ready
+	body := []byte(`{"model":"sim:fox@1","input":{"positivePrompt":"a fox"}}`)
+	for until := time.Now().Add(10 * time.Second); ; {
+		m, err := requester.Request("genstream.generations.create", body, 5*time.Second)
+		if errors.Is(err, nats.ErrNoResponders) && time.Now().Before(until) {
+			continue // its subscription is on its way
+		}
+		if err != nil || !strings.HasPrefix(string(m.Data), `{"id":"`) {
+			t.Fatalf("create: %v, %v", m, err)
+		}
+		return
 	}
 }

@@ -29,6 +29,7 @@ func users() []struct {
 		{"requester", publish, "genstream.generations.create", yes},
 		{"requester", publish, "genstream.generations.get", yes},
 		{"requester", publish, "genstream.what.comes.later", yes},
+		{"requester", publish, "genstream.completed." + anID, no},
 		{"requester", publish, "genstream", no},
 		{"requester", publish, "genstreams.submit", no},
 		{"requester", publish, "Genstream.submit", no},
