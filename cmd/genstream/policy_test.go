@@ -61,6 +61,12 @@ projector/api:     blob events events/stream projector projector/catalog
 # Only commands know everybody.
 cmd/genstream:        *
 cmd/genstream/doctor: blob events events/stream orchestrator/provider
+# What is measured, and what it is compared with. The floor and the provider share
+# nothing with the product, or the measure would grow with what is measured.
+cmd/genstream/bench/floor:
+cmd/genstream/bench/instant:
+cmd/genstream/bench/load:
+cmd/genstream/bench/raw: cmd/genstream/bench/floor
 cmd/genstream/verify: blob events events/stream orchestrator/provider/sim projector projector/catalog
 `
 
@@ -68,14 +74,14 @@ cmd/genstream/verify: blob events events/stream orchestrator/provider/sim projec
 // library that is not here is one that nobody has argued for.
 const libraries = `
 # A client that imports a package of ours must not get a server with it.
-github.com/nats-io/nats-server/v2:      events/natsd events/natsd/natsdtest cmd/genstream
+github.com/nats-io/nats-server/v2:      events/natsd events/natsd/natsdtest cmd/genstream cmd/genstream/bench/raw
 # Streams, headers and error codes end at the log.
-github.com/nats-io/nats.go/jetstream:   events/stream events/stream/streamtest
+github.com/nats-io/nats.go/jetstream:   events/stream events/stream/streamtest cmd/genstream/bench/raw
 # Requests by NATS.
 github.com/nats-io/nats.go/micro:       orchestrator projector/api
-github.com/nats-io/nats.go:             events/stream events/stream/streamtest events/natsd events/natsd/natsdtest orchestrator projector/api cmd/genstream cmd/genstream/doctor
+github.com/nats-io/nats.go:             events/stream events/stream/streamtest events/natsd events/natsd/natsdtest orchestrator projector/api cmd/genstream cmd/genstream/doctor cmd/genstream/bench/raw
 # The catalog could be another database tomorrow.
-github.com/mattn/go-sqlite3:            projector/catalog
+github.com/mattn/go-sqlite3:            projector/catalog cmd/genstream/bench/floor
 # One package knows what a bucket is; the command adds drivers.
 gocloud.dev:                            blob cmd/genstream
 # Nothing else downloads, and nothing else guesses types.
@@ -92,7 +98,7 @@ github.com/spf13/pflag:                 cmd/genstream
 # IDs are minted at the edges: events only checks and derives them.
 github.com/google/uuid:                 events/stream events/stream/streamtest orchestrator cmd/genstream cmd/genstream/verify cmd/genstream/doctor
 golang.org/x/crypto/bcrypt:             events/natsd
-golang.org/x/sys/unix:                  events/natsd blob cmd/genstream
+golang.org/x/sys/unix:                  events/natsd blob cmd/genstream cmd/genstream/bench/floor
 golang.org/x/sync:                      cmd/genstream projector/api
 `
 

@@ -38,6 +38,7 @@ var allowed = []struct {
 	{"orchestrator/provider/sim/", []string{"*"}, "it speaks the same format"},
 	{"orchestrator/provider/providertest/", []string{"*"}, "and so do its claims"},
 	{"orchestrator/problem.go", []string{"status"}, "RFC 9457 names the member of a problem"},
+	{"cmd/genstream/bench/floor/provider.go", []string{"image"}, "the provider's wire format, once more, on its own"},
 	{"projector/api/", []string{"status"}, "RFC 9457 in the API, and huma's StatusError"},
 	{"projector/api/openapi_test.go", []string{"item"}, "JSON Schema describes an array by it"},
 	{"projector/api/page/", []string{"image"}, "the kind of medium, as content types have it"},

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// benched runs a verb of bench in this process; what it starts beside is the test
+// binary as the program.
+func benched(t *testing.T, into any, args ...string) {
+	t.Helper()
+	t.Setenv(asGenstream, "1")
+	var out, errs bytes.Buffer
+	if code := run(append(append([]string{"bench"}, args...), "--json", "--data", t.TempDir()), &out, &errs); code != 0 {
+		t.Fatalf("exit %d: %s", code, errs.String())
+	}
+	if err := json.Unmarshal(out.Bytes(), into); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+}
+
+func TestBenchMeasuresBothPrograms(t *testing.T) {
+	for _, how := range []string{"--inline", "--url"} {
+		t.Run(strings.TrimLeft(how, "-"), func(t *testing.T) {
+			var r benchReport
+			benched(t, &r, how, "--clients", "4", "--outputs", "2", "--rounds", "1", "--for", "500ms")
+			for _, b := range []benchRound{r.Genstream, r.Floor} {
+				if b.PerSecond <= 0 || b.P50 <= 0 || b.P99 < b.P50 || b.CPU <= 0 || b.DriverCPU <= 0 || b.LogBytes <= 0 || b.CatalogBytes <= 0 {
+					t.Errorf("%s: something was not measured: %+v", b.Who, b)
+				}
+				if b.BucketBytes != 2*8192 {
+					t.Errorf("%s: %.0f bytes of files per generation, want 2 of 8 KiB", b.Who, b.BucketBytes)
+				}
+				if b.Refused > 0 {
+					t.Errorf("%s: %d webhooks were refused", b.Who, b.Refused)
+				}
+			}
+			if r.AppendsSynced <= 0 || r.AppendsUnsynced <= 0 || r.Inserts <= 0 || r.OfFloor <= 0 {
+				t.Errorf("a floor was not measured: %+v", r)
+			}
+		})
+	}
+}
