@@ -203,14 +203,18 @@ func diagnoseProviders(ctx context.Context, cfg config, r *doctor.Report) {
 		r.Add(doctor.Finding{Check: "provider", Level: doctor.Broken, Seen: err.Error(), Do: "mend the settings; genstream does not start with them"})
 		return
 	}
+	name := "sim"
+	if len(list) > 0 {
+		name = list[0].Name
+	}
+	switch {
+	case cfg.WebhookURL != "":
+		r.Add(doctor.Webhook(ctx, cfg.WebhookURL, name, signer(cfg, name))...)
+	case len(list) > 0:
+		r.Add(doctor.Finding{Check: "webhook", Level: doctor.OK, Seen: "no --webhook-url: results are asked for"})
+	}
 	if len(list) == 0 {
 		r.Add(doctor.Finding{Check: "provider", Level: doctor.OK, Seen: "none is configured: `genstream up` simulates one, and nothing is billed"})
-		return
-	}
-	if cfg.WebhookURL == "" {
-		r.Add(doctor.Finding{Check: "webhook", Level: doctor.OK, Seen: "no --webhook-url: results are asked for"})
-	} else {
-		r.Add(doctor.Webhook(ctx, cfg.WebhookURL, list[0].Name, signer(cfg, list[0].Name))...)
 	}
 	for _, p := range list {
 		if p.URL == "" { // a simulated provider of the server's own
