@@ -143,10 +143,10 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 	return nil
 }
 
-// show publishes the fold to readers. What was appended or read is on disk.
+// show publishes the fold to readers, who wait until it is on disk.
 func (e *entry) show() {
 	e.mu.Lock()
-	e.shown = e.open.Generation
+	e.shown, e.shownAt = e.open.Generation, e.head.Sequence
 	e.mu.Unlock()
 }
 

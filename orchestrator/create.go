@@ -144,7 +144,7 @@ func (o *Orchestrator) request(ctx context.Context, id events.ID, r events.Reque
 	if err == nil {
 		e.fold(c, head)
 		e.mu.Lock()
-		e.first, e.shown = c.Sequence, e.open.Generation
+		e.first, e.shown, e.shownAt = c.Sequence, e.open.Generation, c.Sequence
 		e.mu.Unlock()
 		o.committed(c)
 		if placed {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -40,6 +41,11 @@ func (o *Orchestrator) Serve(ctx context.Context, nc *nats.Conn) error {
 		"rescue": o.serveRescue,
 	} {
 		if err := group.AddEndpoint(name, o.endpoint(ctx, handle)); err != nil {
+			return err
+		}
+	}
+	if !o.cfg.Log.Queued() {
+		if err := o.serveSubmissions(ctx, nc); err != nil {
 			return err
 		}
 	}
@@ -153,16 +159,69 @@ func (o *Orchestrator) submitted(w stream.Work) {
 		case err == nil:
 			w.Ack()
 		case errors.As(err, &p) && p.Code < 500:
-			o.Metrics.Parked.Inc()
-			if err := o.cfg.Log.Park(o.background, "submit", stream.Requests, w.Sequence, p.Error(), w.Body); err != nil {
-				o.log.Error("submission not parked", "sequence", w.Sequence, "error", err)
+			if o.parkSubmission(stream.Requests, w.Sequence, p, w.Body) > 0 {
+				w.Ack()
+			} else {
 				w.Again(time.Second)
-				return
 			}
-			o.log.Warn("submission parked", "sequence", w.Sequence, "reason", p.Error())
-			w.Ack()
 		default:
 			w.Again(time.Second)
 		}
 	})
+}
+
+// serveSubmissions takes genstream.submit itself, where no queue does: its
+// publisher is answered as by JetStream, once the promise is on disk. His
+// Nats-Msg-Id is an Idempotency-Key.
+func (o *Orchestrator) serveSubmissions(ctx context.Context, nc *nats.Conn) error {
+	places := make(chan struct{}, 256)
+	_, err := nc.QueueSubscribe(stream.SubmitSubject, "orchestrator", func(m *nats.Msg) {
+		places <- struct{}{}
+		o.wg.Go(func() {
+			defer func() { <-places }()
+			answer := o.submit(ctx, m)
+			if stream.Answerable(m.Reply) {
+				_ = nc.Publish(m.Reply, answer) // the connection is gone: nobody to tell
+			}
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", stream.SubmitSubject, err)
+	}
+	return nil // the connection ends the subscription
+}
+
+// submit accepts one submission, or parks it, and returns a JetStream
+// acknowledgement (nats.go, jetstream.PubAck) or its error.
+func (o *Orchestrator) submit(ctx context.Context, m *nats.Msg) []byte {
+	s := Submission{Body: m.Data, ID: m.Header.Get(HeaderID), Key: m.Header.Get(HeaderKey), Requester: m.Header.Get(HeaderRequester)}
+	if id := m.Header.Get(nats.MsgIdHdr); id != "" && s.ID == "" && s.Key == "" {
+		s.Key, s.Requester = id, "submit"
+	}
+	created, err := o.Create(ctx, s)
+	var p *Problem
+	switch {
+	case err == nil:
+		return fmt.Appendf(nil, `{"stream":%q,"seq":%d,"id":%q}`, stream.Requests, created.Position, created.ID)
+	case !errors.As(err, &p):
+		p = problem(ProblemInternal, "", "the cause is in the log")
+	case p.Code < 500: // taken, as a queue would have taken it, and kept for a person to look at
+		if at := o.parkSubmission(stream.SubmitSubject, 0, p, m.Data); at > 0 {
+			return fmt.Appendf(nil, `{"stream":%q,"seq":%d}`, stream.Parked, at)
+		}
+	}
+	return fmt.Appendf(nil, `{"error":{"code":%d,"description":%q}}`, p.Code, p.Error())
+}
+
+// parkSubmission keeps what can never be accepted for a person to look at. It
+// returns its place among what is parked, 0 if it could not be.
+func (o *Orchestrator) parkSubmission(from string, sequence uint64, p *Problem, body []byte) uint64 {
+	o.Metrics.Parked.Inc()
+	at, err := o.cfg.Log.Park(o.background, "submit", from, sequence, p.Error(), body)
+	if err != nil {
+		o.log.Error("submission not parked", "sequence", sequence, "error", err)
+		return 0
+	}
+	o.log.Warn("submission parked", "sequence", sequence, "reason", p.Error())
+	return at
 }

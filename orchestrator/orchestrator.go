@@ -114,9 +114,11 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	defer o.wg.Wait()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(5*time.Second, cancel) })()
 
-	var err error
-	if o.requests, err = o.cfg.Log.RequestsFingerprint(ctx); err != nil {
-		return fmt.Errorf("run orchestrator: %w", err)
+	if o.cfg.Log.Queued() {
+		var err error
+		if o.requests, err = o.cfg.Log.RequestsFingerprint(ctx); err != nil {
+			return fmt.Errorf("run orchestrator: %w", err)
+		}
 	}
 	if err := o.recover(ctx); err != nil {
 		return fmt.Errorf("run orchestrator: %w", err)
@@ -143,8 +145,10 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	for _, l := range o.lanes {
 		loop(func(ctx context.Context) error { l.run(ctx, o.place); return nil })
 	}
-	loop(func(ctx context.Context) error { return o.cfg.Log.Consume(ctx, "orchestrator", o.take) })
-	loop(func(ctx context.Context) error { return o.cfg.Log.Submissions(ctx, o.submitted) })
+	loop(o.consume)
+	if o.cfg.Log.Queued() {
+		loop(func(ctx context.Context) error { return o.cfg.Log.Submissions(ctx, o.submitted) })
+	}
 	loop(o.keepHorizon)
 	loop(o.extend)
 	loops.Wait()
@@ -183,6 +187,15 @@ func (o *Orchestrator) recover(ctx context.Context) error {
 	return nil
 }
 
+// consume takes commits as they are appended: all of them if no other process
+// does, or this one's share.
+func (o *Orchestrator) consume(ctx context.Context) error {
+	if o.cfg.Alone {
+		return o.cfg.Log.Feed(ctx, o.scanned, func(e stream.Entry) { o.take(stream.Work{Entry: e}) })
+	}
+	return o.cfg.Log.Consume(ctx, "orchestrator", o.take)
+}
+
 // see leaves a commit in its entry's mailbox. It returns nil if nothing is to be
 // done about it.
 func (o *Orchestrator) see(se stream.Entry) *entry {
@@ -212,7 +225,7 @@ func (o *Orchestrator) see(se stream.Entry) *entry {
 // go on.
 func (o *Orchestrator) park(se stream.Entry, cause error) {
 	o.log.Error("commit parked", "generation", se.ID, "sequence", se.Sequence, "error", cause)
-	if err := o.cfg.Log.Park(o.background, "commit", stream.Name, se.Sequence, cause.Error(), se.Body); err != nil {
+	if _, err := o.cfg.Log.Park(o.background, "commit", stream.Name, se.Sequence, cause.Error(), se.Body); err != nil {
 		o.log.Error("commit not parked", "generation", se.ID, "sequence", se.Sequence, "error", err)
 	}
 }
@@ -313,7 +326,7 @@ func (o *Orchestrator) keepHorizon(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		// The position first: what the table holds by then covers everything up to it.
-		at := o.position.Load()
+		at := min(o.position.Load(), o.cfg.Log.Durable())
 		if oldest := o.table.oldest(); oldest != 0 && oldest <= at {
 			at = oldest - 1
 		}
@@ -351,12 +364,17 @@ func (o *Orchestrator) OpenCount() int { return o.table.len() }
 // as this process knows.
 func (o *Orchestrator) Open() []events.View {
 	var open []events.Generation
+	var newest uint64
 	for _, e := range o.table.all() {
 		e.mu.Lock()
 		if e.shown.Requested() && !e.gone {
 			open = append(open, e.shown)
+			newest = max(newest, e.shownAt)
 		}
 		e.mu.Unlock()
+	}
+	if err := o.cfg.Log.Await(o.background, newest); err != nil { // readers are shown what is on disk
+		return nil
 	}
 	slices.SortFunc(open, func(a, b events.Generation) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(string(a.ID), string(b.ID)))

@@ -18,6 +18,7 @@ const (
 
 // start begins the steps that need I/O, and notes when to look again.
 func (o *Orchestrator) start(e *entry, steps []Step) {
+	sequence := e.head.Sequence // what they rest on: on disk before anybody is asked for anything
 	for _, s := range steps {
 		switch s := s.(type) {
 		case Poll:
@@ -28,10 +29,10 @@ func (o *Orchestrator) start(e *entry, steps []Step) {
 			} else {
 				timeout = min(timeout, left) // or there would be no time for the question at the deadline
 			}
-			o.spawn(e, func(ctx context.Context) outcome { return o.poll(ctx, g, s, timeout) })
+			o.spawn(e, func(ctx context.Context) outcome { return o.poll(ctx, g, sequence, s, timeout) })
 		case Fetch:
 			e.open.Fetches[s.Slot].Busy = true
-			o.spawn(e, func(ctx context.Context) outcome { return o.fetch(ctx, e.id, s) })
+			o.spawn(e, func(ctx context.Context) outcome { return o.fetch(ctx, e.id, sequence, s) })
 		case Wait:
 			o.table.wakeAt(e, s.Until)
 		}
@@ -113,7 +114,7 @@ func (o *Orchestrator) create(ctx context.Context, l *lane, sequence uint64, cal
 }
 
 // poll asks about tasks of g, which is the fold as it was when that was decided.
-func (o *Orchestrator) poll(ctx context.Context, g events.Generation, s Poll, timeout time.Duration) outcome {
+func (o *Orchestrator) poll(ctx context.Context, g events.Generation, sequence uint64, s Poll, timeout time.Duration) outcome {
 	id, name := g.ID, g.Provider
 	l := o.lanes[name]
 	out := polled{tasks: s.Tasks, asked: time.Now(), last: s.Last}
@@ -123,6 +124,9 @@ func (o *Orchestrator) poll(ctx context.Context, g events.Generation, s Poll, ti
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if out.err = o.cfg.Log.Await(ctx, sequence); out.err != nil {
+		return out
+	}
 	started := time.Now()
 	if out.answer, out.err = l.Look(ctx, s.Tasks); out.err != nil {
 		o.Metrics.called(name, "look", fate(provider.AsError(out.err)), started)
@@ -153,13 +157,16 @@ func (o *Orchestrator) delivered(ctx context.Context, id events.ID, slot deliver
 	return &d, nil
 }
 
-func (o *Orchestrator) fetch(ctx context.Context, id events.ID, s Fetch) outcome {
+func (o *Orchestrator) fetch(ctx context.Context, id events.ID, sequence uint64, s Fetch) outcome {
 	out := fetched{slot: s.Slot, result: s.Result}
 	select {
 	case o.downloads <- struct{}{}:
 		defer func() { <-o.downloads }()
 	case <-ctx.Done():
 		out.err = ctx.Err()
+		return out
+	}
+	if out.err = o.cfg.Log.Await(ctx, sequence); out.err != nil {
 		return out
 	}
 	out.file, out.err = o.cfg.Fetcher.Fetch(ctx, s.Result.URL, id, s.Slot)

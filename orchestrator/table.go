@@ -46,7 +46,8 @@ type entry struct {
 	lined   bool              // waits in its provider's lane
 	placed  bool              // has a place in the lane and has not used it yet
 	gone    bool              // completed, or never was: no longer in the table
-	shown   events.Generation // the fold as of the last decision, for readers; on disk
+	shown   events.Generation // the fold as of the last decision, for readers
+	shownAt uint64            // sequence of its last commit
 
 	at    time.Time // guarded by table.mu: when it needs attention
 	index int       // guarded by table.mu: in the heap, -1 = not

@@ -28,6 +28,7 @@ type config struct {
 	WebhookURL  string // public base URL of the webhook ingress; empty: results are asked for
 	WebhookKeys string // file of the secrets that webhook tokens are made with; empty: one in Data
 	Bucket      string // URL; empty: a directory in Data
+	Fsync       string // embedded only: gate (many appends share a sync) or always (each has its own)
 	NATSListen  string // embedded only; empty: nobody else can connect
 	NATSURL     string // serve only
 	NATSCreds   string // serve only

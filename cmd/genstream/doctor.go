@@ -71,7 +71,7 @@ func diagnose(ctx context.Context, cfg config, monitors []string) *doctor.Report
 		if err != nil {
 			r.Add(doctor.Unreachable(redactURL(cfg.NATSURL), err))
 		} else {
-			r.Add(doctor.NATS(ctx, nc, false)...)
+			r.Add(doctor.NATS(ctx, nc, false, false)...)
 			nc.Close()
 		}
 		r.Add(doctor.Sync(ctx, monitors)...)
@@ -119,7 +119,7 @@ func diagnoseOwn(ctx context.Context, cfg config, r *doctor.Report) (there bool)
 	}
 	defer s.Close()
 	_, err = os.Stat(filepath.Join(cfg.Data, createdName))
-	r.Add(doctor.NATS(ctx, s.Conn(), err == nil)...)
+	r.Add(doctor.NATS(ctx, s.Conn(), err == nil, true)...)
 	r.Add(doctor.Embedded())
 	return true
 }

@@ -18,15 +18,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/genstream/genstream/cmd/genstream/verify"
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/events/stream/streamtest"
 	"github.com/genstream/genstream/orchestrator/provider/sim"
 )
 
-func freshID() events.ID { return events.ID(uuid.Must(uuid.NewV7()).String()) }
+func freshID() events.ID { return streamtest.NewID() }
 
 // noise is a PNG that no compression makes smaller.
 func noise(side int, seed uint64) []byte {

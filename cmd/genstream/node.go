@@ -111,6 +111,7 @@ func openNode(ctx context.Context, cfg config, w wires, log *slog.Logger) (n *no
 // openLog connects to NATS, its own or somebody else's, and opens the log.
 func (n *node) openLog(ctx context.Context) error {
 	create := true
+	open := stream.Config{Replicas: n.cfg.Replicas}
 	if n.cfg.NATSURL == "" {
 		dir := filepath.Join(n.cfg.Data, natsDir)
 		// Once there was a log in this directory, a missing stream is damage, and
@@ -121,19 +122,30 @@ func (n *node) openLog(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n.server, err = natsd.Start(natsd.Config{Dir: dir, Listen: n.cfg.NATSListen, Admin: admin, Requester: requester, Log: n.log})
+		gate := n.cfg.Fsync != fsyncAlways
+		n.server, err = natsd.Start(natsd.Config{
+			Dir: dir, Listen: n.cfg.NATSListen, Admin: admin, Requester: requester, Gate: gate, Log: n.log,
+		})
 		if err != nil {
 			return err
 		}
 		n.conn = n.server.Conn()
+		open.Own = true
+		if gate {
+			open.Sync, open.SyncAll = n.server.SyncLog, n.server.SyncAll
+		}
 	} else {
 		var err error
 		if n.conn, err = connect(n.cfg); err != nil {
 			return fmt.Errorf("connect to NATS at %s: %w", redactURL(n.cfg.NATSURL), err)
 		}
 	}
+	open.Create = create
 	var err error
-	n.stream, err = stream.Open(ctx, n.conn, stream.Config{Replicas: n.cfg.Replicas, Create: create})
+	n.stream, err = stream.Open(ctx, n.conn, open)
+	if err == nil && n.server != nil {
+		err = n.server.KeepMeta()
+	}
 	if err == nil && n.server != nil && create {
 		// A restart without this mark finds the streams, or makes those that are missing.
 		err = writeSynced(filepath.Join(n.cfg.Data, createdName), []byte(n.stream.Fingerprint()+"\n"))
@@ -179,6 +191,14 @@ func (n *node) run(ctx context.Context, ready func()) error {
 	if n.ops != nil {
 		n.serve(n.ops, n.opsHandler(), part)
 	}
+	part("disk", func() error {
+		select {
+		case <-n.stream.Broken():
+			return n.stream.Err()
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	if ready != nil {
 		parts.Go(ready)
 	}

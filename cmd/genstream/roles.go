@@ -97,7 +97,8 @@ func (n *node) openRoles(ctx context.Context) (err error) {
 		n.projector, err = projector.New(ctx, projector.Config{
 			Log: n.stream, Dir: filepath.Join(n.cfg.Data, catalogDir), Logger: n.log,
 			Parked: func(ctx context.Context, e stream.Entry, cause error) error {
-				return n.stream.Park(ctx, "commit", stream.Name, e.Sequence, cause.Error(), e.Body)
+				_, err := n.stream.Park(ctx, "commit", stream.Name, e.Sequence, cause.Error(), e.Body)
+				return err
 			},
 			Entered: timing.entered,
 		})

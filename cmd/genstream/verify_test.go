@@ -104,7 +104,7 @@ func (d damaged) log(use func(l *stream.Log)) {
 		d.t.Fatal(err)
 	}
 	defer s.Close()
-	l, err := stream.Open(d.t.Context(), s.Conn(), stream.Config{})
+	l, err := stream.Open(d.t.Context(), s.Conn(), stream.Config{Own: true})
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -5,7 +5,11 @@
 // # Durability
 //
 // The server acknowledges an append only once it is on disk (SyncAlways); its
-// own default would lose minutes in a power cut. Its storage limit is kept below
+// own default would lose minutes in a power cut. With Config.Gate it does not, and
+// package stream's gate syncs instead, many appends at once, before anything leaves
+// the process: several times as fast under load. Either way the streams' small
+// metadata files are kept a second time, and put back if a power cut has zeroed
+// them. Its storage limit is kept below
 // the free disk, because a full disk wedges a stream until the process restarts,
 // while a limit refuses the next append at once and loses nothing.
 //
@@ -49,6 +53,7 @@ type Config struct {
 	Admin     string       // password of user admin; needed with Listen
 	Requester string       // password of user requester; needed with Listen
 	MaxStore  int64        // bytes; 0 = below the free disk, see Reserve
+	Gate      bool         // acknowledge before the disk has it: SyncLog and SyncAll are called before anything rests on it
 	Log       *slog.Logger // warnings and errors of the server; nil: none
 }
 
@@ -60,12 +65,17 @@ const Reserve = 256 << 20
 type Server struct {
 	server *server.Server
 	conn   *nats.Conn
+	dir    string
+	blocks *blocks
 }
 
 // Start runs the server and connects to it in-process. It returns when JetStream
 // has recovered its store.
 func Start(cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("start NATS: %w", err)
+	}
+	if err := mendMeta(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
 	opts, err := options(cfg)
@@ -102,14 +112,14 @@ func Start(cfg Config) (*Server, error) {
 		s.Shutdown()
 		return nil, fmt.Errorf("connect to own NATS: %w", err)
 	}
-	return &Server{server: s, conn: conn}, nil
+	return &Server{server: s, conn: conn, dir: cfg.Dir, blocks: logBlocks(cfg.Dir)}, nil
 }
 
 func options(cfg Config) (*server.Options, error) {
 	opts := &server.Options{
 		ServerName: "genstream",
 		JetStream:  true, StoreDir: cfg.Dir,
-		SyncAlways:         true,
+		SyncAlways:         !cfg.Gate,
 		JetStreamMaxMemory: 64 << 20,
 		JetStreamMaxStore:  cfg.MaxStore,
 		MaxPayload:         1 << 20,
@@ -225,6 +235,9 @@ func Free(dir string) (free, total int64, err error) {
 
 // Conn is the in-process connection. It is closed by Close.
 func (s *Server) Conn() *nats.Conn { return s.conn }
+
+// KeepMeta notes the streams' metadata, once they are there and on disk.
+func (s *Server) KeepMeta() error { return keepMeta(s.dir) }
 
 // URL is where clients reach the listener, empty without one.
 func (s *Server) URL() string {

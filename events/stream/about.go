@@ -21,7 +21,7 @@ func (l *Log) About(ctx context.Context) (About, error) {
 	if err != nil {
 		return About{}, fmt.Errorf("ask about log: %w: %w", ErrUnavailable, err)
 	}
-	l.raise(info.State.LastSeq)
+	l.gate.wrote(info.State.LastSeq)
 	return About{
 		Replicas: info.Config.Replicas, Clustered: l.nc.ConnectedClusterName() != "",
 		Commits: info.State.Msgs, Bytes: info.State.Bytes, Clock: info.TimeStamp,

@@ -53,7 +53,7 @@ func (l *Log) Append(ctx context.Context, id events.ID, after Head, at time.Time
 	if head.Sequence, err = l.publish(ctx, id, m, after.Sequence, commit); err != nil {
 		return events.Commit{}, Head{}, fmt.Errorf("append to generation=%s: %w", id, err)
 	}
-	l.raise(head.Sequence)
+	l.gate.wrote(head.Sequence)
 	return events.Commit{ID: id, Version: head.Version, Sequence: head.Sequence, Prev: after.Sequence, At: at, Events: evs}, head, nil
 }
 

@@ -103,11 +103,9 @@ func (h Head) next(id events.ID, evs []events.Event, body []byte) Head {
 	return n
 }
 
-// entry is a message that a server gave us. Servers sync before they acknowledge,
-// and give out what they have acknowledged (a cluster: what a majority has), so
-// whatever was read is on disk.
+// entry is a message that a server gave us: it has it in its files at least.
 func (l *Log) entry(subject string, seq uint64, stored time.Time, h nats.Header, body []byte) Entry {
-	l.raise(seq)
+	l.gate.wrote(seq)
 	return entryOf(subject, seq, stored, h, body)
 }
 

@@ -22,4 +22,8 @@ var (
 
 	// ErrDrift is a stream whose configuration breaks a promise of this package.
 	ErrDrift = errors.New("the stream is configured differently")
+
+	// ErrSync is a sync of the disk that failed. It is final: what was written may
+	// be gone, and only a restart, which reads the log again, tells.
+	ErrSync = errors.New("the disk could not be synced: restart once it is well")
 )

@@ -65,6 +65,11 @@ func (l *Log) Scan(ctx context.Context, after, upto uint64, handle func([]Entry)
 var errScanned = errors.New("scanned")
 
 func (l *Log) follow(ctx context.Context, after uint64, filter string, handle func([]Entry) error) error {
+	return l.read(ctx, after, filter, true, handle)
+}
+
+// read is follow, and Feed, which does not wait for the disk.
+func (l *Log) read(ctx context.Context, after uint64, filter string, durable bool, handle func([]Entry) error) error {
 	c, err := l.consumer(ctx, after, filter)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -102,6 +107,14 @@ func (l *Log) follow(ctx context.Context, after uint64, filter string, handle fu
 				batch = append(batch, l.received(m))
 			default:
 				more = false
+			}
+		}
+		if durable {
+			if err := l.Await(ctx, batch[len(batch)-1].Sequence); err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("follow log: %w", err)
 			}
 		}
 		if err := handle(batch); err != nil {

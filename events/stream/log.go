@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +18,15 @@ import (
 type Config struct {
 	Replicas int  // of the streams when they are created; 0 = 1
 	Create   bool // create what is missing; false: a missing stream is ErrMissing
+
+	// Own says that the server is this process's own, and nobody else appends. Then
+	// the orchestrator takes submissions itself, and they need no queue.
+	Own bool
+
+	// Sync brings everything that the server has written to the log to disk, SyncAll
+	// everything else too. nil: the server does so itself before it acknowledges. They
+	// may be set with Own only.
+	Sync, SyncAll func() error
 }
 
 // Log is the open log. Its methods may be called concurrently.
@@ -28,8 +36,10 @@ type Log struct {
 	stream      jetstream.Stream
 	single      bool   // one replica: direct gets are the leader's
 	fingerprint string // identity of this very stream
-	durable     atomic.Uint64
-	tally       tally // of the appends
+	gate        *gate
+	syncAll     func() error // nil: the server syncs
+	queued      bool         // submissions have a queue of their own
+	tally       tally        // of the appends
 }
 
 // Open finds the streams on the connection's account, or creates them if cfg
@@ -41,8 +51,11 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	l := &Log{nc: nc, js: js}
+	l := &Log{nc: nc, js: js, gate: newGate(cfg.Sync), syncAll: cfg.SyncAll, queued: !cfg.Own}
 	for _, want := range streams(max(cfg.Replicas, 1)) {
+		if want.Name == Requests && !l.queued {
+			continue
+		}
 		s, err := l.ensure(ctx, want, cfg.Create)
 		if err != nil {
 			return nil, fmt.Errorf("open log: %w", err)
@@ -57,8 +70,13 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 	if l.fingerprint == "" {
 		l.fingerprint = strconv.FormatInt(info.Created.UnixNano(), 36)
 	}
-	l.raise(info.State.LastSeq)
-	return l, nil
+	// What was written before is on disk from here on, and so are the streams
+	// themselves: a sync of the log's changed files would not bring new ones back.
+	l.gate.wrote(info.State.LastSeq)
+	if err := l.Barrier(ctx); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return l, l.Await(ctx, info.State.LastSeq)
 }
 
 // ensure looks a stream up first and creates it only if it is not there.
@@ -89,51 +107,54 @@ func (l *Log) Fingerprint() string { return l.fingerprint }
 
 // Durable is the durable sequence: every commit up to it is on disk, and what
 // lies above it may be handed out again, as another commit, after a power cut.
-func (l *Log) Durable() uint64 { return l.durable.Load() }
+func (l *Log) Durable() uint64 { return l.gate.durable.Load() }
 
 // Await returns once every commit up to the sequence is on disk. Whatever leaves
 // the process (an answer, a reply, a provider call, a row) calls it first, with
-// the sequence that it rests on. The node syncs before it acknowledges, and a
-// cluster acknowledges what a majority has synced, so today there is nothing to
-// wait for but an append of another process that this one has not read yet.
+// the sequence that it rests on. The sequence is one that Append returned, or that
+// was read. The error wraps ErrSync, or is that of ctx.
 func (l *Log) Await(ctx context.Context, sequence uint64) error {
-	for try := 0; sequence > l.Durable(); try++ {
-		end, err := l.Refresh(ctx)
-		switch {
-		case err == nil && sequence > end:
-			return fmt.Errorf("await sequence %d: the log ends at %d: %w", sequence, end, ErrNotFound)
-		case err != nil && ctx.Err() != nil:
-			return fmt.Errorf("await sequence %d: %w", sequence, err)
-		case err != nil: // a cluster without a leader has one again within seconds
-			select {
-			case <-ctx.Done():
-			case <-time.After(backoff(try)):
-			}
-		}
+	if err := l.gate.await(ctx, sequence); err != nil {
+		return fmt.Errorf("await sequence %d: %w", sequence, err)
 	}
 	return nil
 }
 
-// Refresh reads the end of the log from the stream and returns the durable sequence.
+// Barrier is Await for what was written elsewhere than in the log: new streams,
+// and messages of PARKED. It costs more, and is seldom needed.
+func (l *Log) Barrier(context.Context) error {
+	if l.syncAll == nil {
+		return nil
+	}
+	if err := l.syncAll(); err != nil {
+		return l.gate.fail(err)
+	}
+	return nil
+}
+
+// Queued says whether submissions wait in a queue of their own, Submissions.
+func (l *Log) Queued() bool { return l.queued }
+
+// Broken is closed when a sync has failed: nothing passes any more, and the
+// process should end.
+func (l *Log) Broken() <-chan struct{} { return l.gate.broken }
+
+// Err is why Broken is closed, wrapping ErrSync; nil while it is not.
+func (l *Log) Err() error {
+	l.gate.mu.Lock()
+	defer l.gate.mu.Unlock()
+	return l.gate.failed
+}
+
+// Refresh reads the end of the log from the stream, and returns once it is on disk.
 func (l *Log) Refresh(ctx context.Context) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	once, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	info, err := l.stream.Info(ctx)
+	info, err := l.stream.Info(once)
 	if err != nil {
 		return 0, fmt.Errorf("read end of log: %w: %w", ErrUnavailable, err)
 	}
-	l.raise(info.State.LastSeq)
-	return l.Durable(), nil
-}
-
-// raise notes that the log is durable up to the sequence.
-func (l *Log) raise(sequence uint64) {
-	for {
-		now := l.durable.Load()
-		if sequence <= now || l.durable.CompareAndSwap(now, sequence) {
-			return
-		}
-	}
+	return info.State.LastSeq, l.Await(ctx, info.State.LastSeq)
 }
 
 // Size is how many commits the log holds, and their bytes on disk.
@@ -147,17 +168,25 @@ func (l *Log) Size(ctx context.Context) (commits, bytes uint64, err error) {
 
 // Park keeps a message that could not be processed, with the reason, for a
 // person to look at and retry. kind is "commit" or "submit".
-func (l *Log) Park(ctx context.Context, kind string, from string, sequence uint64, reason string, body []byte) error {
+//
+// It returns the place among what is parked.
+func (l *Log) Park(ctx context.Context, kind string, from string, sequence uint64, reason string, body []byte) (uint64, error) {
 	m := nats.NewMsg(parkedSubject + kind)
 	m.Header.Set(headerReason, events.Cut(reason, events.MaxNote))
 	m.Header.Set(headerFrom, from+" "+strconv.FormatUint(sequence, 10))
 	m.Data = body
-	// A redelivery parks the same message: once within the duplicate window is enough.
-	_, err := l.js.PublishMsg(ctx, m, jetstream.WithMsgID(from+"/"+strconv.FormatUint(sequence, 10)))
-	if err != nil {
-		return fmt.Errorf("park %s %d: %w", from, sequence, err)
+	var opts []jetstream.PublishOpt
+	if sequence > 0 { // a redelivery parks the same message: once within the duplicate window is enough
+		opts = append(opts, jetstream.WithMsgID(from+"/"+strconv.FormatUint(sequence, 10)))
 	}
-	return nil
+	ack, err := l.js.PublishMsg(ctx, m, opts...)
+	if err == nil {
+		err = l.Barrier(ctx)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("park %s %d: %w", from, sequence, err)
+	}
+	return ack.Sequence, nil
 }
 
 // Announce publishes that a generation is completed, once its completing commit

@@ -22,10 +22,18 @@ type Work struct {
 }
 
 // Ack says that what this commit brought is done.
-func (w Work) Ack() { _ = w.msg.Ack() } // a lost ack is a redelivery, which finds the work done
+func (w Work) Ack() {
+	if w.msg != nil { // what Feed gives is not acknowledged
+		_ = w.msg.Ack() // a lost ack is a redelivery, which finds the work done
+	}
+}
 
 // Extend says that it is still being worked on.
-func (w Work) Extend() { _ = w.msg.InProgress() }
+func (w Work) Extend() {
+	if w.msg != nil {
+		_ = w.msg.InProgress()
+	}
+}
 
 // Again asks for it again, after a while.
 func (w Work) Again(after time.Duration) { _ = w.msg.NakWithDelay(after) }
@@ -89,7 +97,7 @@ func (l *Log) consume(ctx context.Context, stream, filter, name string, handle f
 func (l *Log) taken(stream string, m jetstream.Msg, meta *jetstream.MsgMetadata) Entry {
 	e := entryOf(m.Subject(), meta.Sequence.Stream, meta.Timestamp.UTC(), m.Headers(), m.Data())
 	if stream == Name {
-		l.raise(e.Sequence)
+		l.gate.wrote(e.Sequence)
 	}
 	return e
 }

@@ -95,17 +95,17 @@ func dial(t *testing.T, url string) *nats.Conn {
 
 func TestLogIsFoundAsItIs(t *testing.T) {
 	nc := embedded(t)
-	expect(t, doctor.NATS(t.Context(), nc, false), want{"NATS", "ok", "version"}, want{"log", "warning", "not there yet"})
-	expect(t, doctor.NATS(t.Context(), nc, true), want{"NATS", "ok", ""}, want{"log", "broken", "missing"})
+	expect(t, doctor.NATS(t.Context(), nc, false, false), want{"NATS", "ok", "version"}, want{"log", "warning", "not there yet"})
+	expect(t, doctor.NATS(t.Context(), nc, true, false), want{"NATS", "ok", ""}, want{"log", "broken", "missing"})
 	l, err := stream.Open(t.Context(), nc, stream.Config{Create: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	expect(t, doctor.NATS(t.Context(), nc, true), want{"NATS", "ok", ""}, want{"log", "ok", "0 commits"}, want{"clock", "ok", "agrees"})
-	if err := l.Park(t.Context(), "submit", stream.Requests, 1, "for the test", nil); err != nil {
+	expect(t, doctor.NATS(t.Context(), nc, true, false), want{"NATS", "ok", ""}, want{"log", "ok", "0 commits"}, want{"clock", "ok", "agrees"})
+	if _, err := l.Park(t.Context(), "submit", stream.Requests, 1, "for the test", nil); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, doctor.NATS(t.Context(), nc, true), want{"NATS", "ok", ""}, want{"log", "ok", ""}, want{"parked", "warning", "1 messages"}, want{"clock", "ok", ""})
+	expect(t, doctor.NATS(t.Context(), nc, true, false), want{"NATS", "ok", ""}, want{"log", "ok", ""}, want{"parked", "warning", "1 messages"}, want{"clock", "ok", ""})
 }
 
 func TestDriftedStreamIsFound(t *testing.T) {
@@ -117,14 +117,14 @@ func TestDriftedStreamIsFound(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream.Name, Subjects: []string{"gen.>"}, MaxAge: time.Hour, DenyDelete: true}); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, doctor.NATS(t.Context(), nc, true), want{"NATS", "ok", ""}, want{"log", "broken", "max_age is 1h"})
+	expect(t, doctor.NATS(t.Context(), nc, true, false), want{"NATS", "ok", ""}, want{"log", "broken", "max_age is 1h"})
 }
 
 func TestServerWithoutJetStreamIsFound(t *testing.T) {
 	nc := dial(t, bare(t, server.Options{}).ClientURL())
-	expect(t, doctor.NATS(t.Context(), nc, false), want{"NATS", "ok", ""}, want{"log", "broken", "JetStream does not answer"})
+	expect(t, doctor.NATS(t.Context(), nc, false, false), want{"NATS", "ok", ""}, want{"log", "broken", "JetStream does not answer"})
 	nc.Close()
-	expect(t, doctor.NATS(t.Context(), nc, false), want{"NATS", "broken", "does not answer"})
+	expect(t, doctor.NATS(t.Context(), nc, false, false), want{"NATS", "broken", "does not answer"})
 }
 
 func TestOneReplicaOnAClusterIsFound(t *testing.T) {
@@ -133,7 +133,7 @@ func TestOneReplicaOnAClusterIsFound(t *testing.T) {
 	if _, err := stream.Open(t.Context(), nc, stream.Config{Replicas: 1, Create: true}); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, doctor.NATS(t.Context(), nc, true), want{"NATS", "ok", "cluster test"}, want{"log", "warning", "1 replica on a cluster"}, want{"clock", "ok", ""})
+	expect(t, doctor.NATS(t.Context(), nc, true, false), want{"NATS", "ok", "cluster test"}, want{"log", "warning", "1 replica on a cluster"}, want{"clock", "ok", ""})
 }
 
 func TestRefusedConnectionIsTold(t *testing.T) {
@@ -325,7 +325,7 @@ func TestReportIsALineEach(t *testing.T) {
 	r.Add(doctor.Embedded(), doctor.Unreachable("nats://a", errors.New("two\nlines")))
 	var b bytes.Buffer
 	r.Print(&b)
-	const text = "  ok       sync       the embedded server syncs before it acknowledges\n" +
+	const text = "  ok       sync       nothing leaves the embedded server's process before what it rests on is on disk\n" +
 		"  broken   NATS       nats://a: two lines → is it up, and is --nats-url its address?\n"
 	if b.String() != text {
 		t.Errorf("printed\n%swant\n%s", b.String(), text)

@@ -25,7 +25,7 @@ const (
 // NATS looks at the server on the other side of nc, and at the log in it. It
 // creates and changes nothing. started says that there was a log before, so that a
 // missing one is damage.
-func NATS(ctx context.Context, nc *nats.Conn, started bool) []Finding {
+func NATS(ctx context.Context, nc *nats.Conn, started, own bool) []Finding {
 	rtt, err := nc.RTT()
 	if err != nil {
 		return []Finding{broken("NATS", "is the server up, and does nothing stand in between?", "connected, but it does not answer: %v", err)}
@@ -34,12 +34,12 @@ func NATS(ctx context.Context, nc *nats.Conn, started bool) []Finding {
 	if c := nc.ConnectedClusterName(); c != "" {
 		seen += fmt.Sprintf(", cluster %s, %d addresses known", c, len(nc.Servers()))
 	}
-	return append([]Finding{ok("NATS", "%s", seen)}, log(ctx, nc, started)...)
+	return append([]Finding{ok("NATS", "%s", seen)}, log(ctx, nc, started, own)...)
 }
 
 // log looks at the streams.
-func log(ctx context.Context, nc *nats.Conn, started bool) []Finding {
-	l, err := stream.Open(ctx, nc, stream.Config{})
+func log(ctx context.Context, nc *nats.Conn, started, own bool) []Finding {
+	l, err := stream.Open(ctx, nc, stream.Config{Own: own})
 	switch {
 	case errors.Is(err, stream.ErrMissing) && !started:
 		return []Finding{warning("log", "the first start with the role orchestrator makes them", "the streams are not there yet")}
@@ -140,7 +140,7 @@ func varz(ctx context.Context, base string) (v monitored, err error) {
 
 // Embedded is the finding about the server that genstream runs itself.
 func Embedded() Finding {
-	return ok("sync", "the embedded server syncs before it acknowledges")
+	return ok("sync", "nothing leaves the embedded server's process before what it rests on is on disk")
 }
 
 // Unreachable is the finding about a server that could not be connected to. where
