@@ -303,8 +303,10 @@ func TestClaimIsOpenUntilItsAnswerCanSayNothingMore(t *testing.T) {
 
 func TestApplySharesNoMemoryThatItChanges(t *testing.T) {
 	steps := []events.Event{
-		claim(1, 1, 0, 1, 2), good(0, 1, "u"), events.Dispatched{Attempt: 1, Accepted: []int{1}, Declined: []events.Declined{{Slot: 2, Again: noon}}},
-		bad(1, 1), claim(2, 2, 1, 2), filed(2, 1, "key"), succeeded(0), failed(1), succeeded(2), events.Completed{},
+		claim(1, 1, 0, 1, 2), good(0, 1, "u"),
+		events.Dispatched{Attempt: 1, Accepted: []int{1}, Declined: []events.Declined{{Slot: 2, Again: noon}}},
+		bad(1, 1), claim(2, 2, 1, 2), filed(2, 1, "key"), succeeded(0), failed(1), succeeded(2),
+		events.Completed{},
 	}
 	g := asked(3)
 	var folds []events.Generation

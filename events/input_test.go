@@ -23,8 +23,10 @@ func TestFilesOfAnInputAreFoundWhereverTheyStand(t *testing.T) {
 	}{
 		{"none", `{"positivePrompt":"$file","inputs":"inputs/` + shaA + `"}`, ""},
 		{"a field", `{"seedImage":` + file(shaA) + `}`, "input.seedImage=A"},
-		{"a list in an object", `{"inputs":{"references":["https://x.example/a.png",` + file(shaA) + `,` + file(shaB) + `]}}`,
-			"input.inputs.references[1]=A input.inputs.references[2]=B"},
+		{
+			"a list in an object", `{"inputs":{"references":["https://x.example/a.png",` + file(shaA) + `,` + file(shaB) + `]}}`,
+			"input.inputs.references[1]=A input.inputs.references[2]=B",
+		},
 		{"the same one twice", `{"a":` + file(shaA) + `,"b":` + file(shaA) + `}`, "input.a=A input.b=A"},
 		{"lists of lists", `{"a":[[],[[` + file(shaB) + `]]]}`, "input.a[1][0][0]=B"},
 		{"white space and an escape in the key", `{"a": { "\u0024file" : "inputs/` + shaA + `" } }`, "input.a=A"},

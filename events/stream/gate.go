@@ -96,7 +96,6 @@ func (g *gate) run() {
 		g.mu.Unlock()
 
 		err := g.sync()
-
 		if err != nil {
 			_ = g.fail(err)
 		}

@@ -56,7 +56,7 @@ func payload(call provider.Call, ttl time.Duration) ([]byte, error) {
 	fields["numberResults"] = json.RawMessage("1")
 	fields["deliveryMethod"] = quote("async")
 	fields["includeCost"] = json.RawMessage("true")
-	if (item(fields)).text("outputType") == "URL" {
+	if item(fields).text("outputType") == "URL" {
 		fields["ttl"] = fmt.Append(nil, int64(ttl/time.Second))
 	}
 	if call.Webhook != "" {
