@@ -50,13 +50,7 @@ The driver and the provider are one process beside this one, so that their CPU i
 			if err != nil {
 				return err
 			}
-			if o.json {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				return e.Encode(r)
-			}
-			r.print(cmd.OutOrStdout())
-			return nil
+			return o.tell(cmd.OutOrStdout(), r)
 		},
 	}
 	f := c.Flags()
@@ -70,8 +64,19 @@ The driver and the provider are one process beside this one, so that their CPU i
 	f.StringVar(&o.profile, "profile", "", "write a CPU profile of the first round here, and one of the floor beside it")
 	c.PersistentFlags().StringVar(&o.data, "data", "", "folder in which temporary data is made, and removed (default: the system's)")
 	c.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
-	c.AddCommand(benchDriveCommand())
+	c.AddCommand(benchReadCommand(&o), benchRestartCommand(&o), benchRebuildCommand(&o), benchDriveCommand())
 	return c
+}
+
+// tell prints what was found.
+func (o benchOptions) tell(w io.Writer, r interface{ print(io.Writer) }) error {
+	if !o.json {
+		r.print(w)
+		return nil
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
 }
 
 // benchReport is what bench found.
@@ -109,7 +114,7 @@ func bench(ctx context.Context, o benchOptions, progress io.Writer) (benchReport
 		return r, err
 	}
 	defer drive.close()
-	want := load.Config{Clients: o.clients, Outputs: o.outputs, Inline: !o.url, Warm: 1500 * time.Millisecond, For: o.long}
+	want := load.Config{Clients: o.clients, Outputs: o.outputs, Inline: !o.url, Warm: min(1500*time.Millisecond, o.long/4), For: o.long}
 	var floors, products []benchRound
 	for i := range o.rounds {
 		for _, who := range []string{nameFloor, nameProduct} {

@@ -21,12 +21,18 @@ import (
 )
 
 // driver is the process beside this one that holds the clients and the provider.
-// Both talk in lines of JSON: a load.Config in, driveWord out.
+// Both talk in lines of JSON: driveCommand in, driveWord out.
 type driver struct {
 	provider string // base URL
 	cmd      *exec.Cmd
 	in       io.WriteCloser
 	out      *bufio.Scanner
+}
+
+// driveCommand is what it is told to do. One field is set.
+type driveCommand struct {
+	Load *load.Config `json:"load,omitempty"`
+	Read *load.Reads  `json:"read,omitempty"`
 }
 
 // driveWord is what the driving process says. One field is set.
@@ -90,10 +96,29 @@ func (d *driver) word() (w driveWord, err error) {
 	return w, nil
 }
 
+func (d *driver) tell(c driveCommand) error {
+	if err := json.NewEncoder(d.in).Encode(c); err != nil {
+		return fmt.Errorf("tell driver: %w", err)
+	}
+	return nil
+}
+
+// read has the driver read.
+func (d *driver) read(cfg load.Reads) (load.Result, error) {
+	if err := d.tell(driveCommand{Read: &cfg}); err != nil {
+		return load.Result{}, err
+	}
+	w, err := d.word()
+	if err != nil {
+		return load.Result{}, err
+	}
+	return *w.Result, nil
+}
+
 // run has the driver drive. begin and end are called as the measuring begins and ends.
 func (d *driver) run(cfg load.Config, begin, end func()) (r load.Result, ends driveEnd, err error) {
-	if err := json.NewEncoder(d.in).Encode(cfg); err != nil {
-		return r, ends, fmt.Errorf("tell driver: %w", err)
+	if err := d.tell(driveCommand{Load: &cfg}); err != nil {
+		return r, ends, err
 	}
 	for {
 		w, err := d.word()
@@ -138,26 +163,37 @@ func driving(ctx context.Context, in io.Reader, out io.Writer) error {
 	say := func(w driveWord) { _ = words.Encode(w) } // if nobody listens, the input has ended too
 	say(driveWord{Provider: "http://" + l.Addr().String() + "/v1"})
 	for commands := json.NewDecoder(in); ; {
-		var cfg load.Config
-		if err := commands.Decode(&cfg); errors.Is(err, io.EOF) {
+		var c driveCommand
+		if err := commands.Decode(&c); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		var used time.Duration
-		var refused int64
-		r, err := load.Run(ctx, cfg, func() {
-			used, refused = cpuTime(), p.Refused()
-			say(driveWord{Begins: true})
-		}, func() {
-			say(driveWord{Ends: &driveEnd{CPU: (cpuTime() - used).Seconds(), Refused: p.Refused() - refused}})
-		})
+		var r load.Result
+		if c.Load != nil {
+			r, err = loading(ctx, *c.Load, p, say)
+		} else {
+			r, err = load.Read(ctx, *c.Read)
+		}
 		if err != nil {
 			say(driveWord{Error: err.Error()})
 			continue
 		}
 		say(driveWord{Result: &r})
 	}
+}
+
+// loading tells when the measuring begins and ends, so that this and the measured
+// process count their CPU over the same time.
+func loading(ctx context.Context, cfg load.Config, p *instant.Provider, say func(driveWord)) (load.Result, error) {
+	var used time.Duration
+	var refused int64
+	return load.Run(ctx, cfg, func() {
+		used, refused = cpuTime(), p.Refused()+p.Missed()
+		say(driveWord{Begins: true})
+	}, func() {
+		say(driveWord{Ends: &driveEnd{CPU: (cpuTime() - used).Seconds(), Refused: p.Refused() + p.Missed() - refused}})
+	})
 }
 
 // cpuTime is what this process has used so far, in user and system time.

@@ -247,10 +247,12 @@ func watchMemory() (most func() float64) {
 	}
 }
 
-// resident is the memory of this process in MB, 0 where the system does not tell
-// (proc(5), /proc/self/statm: the second number, in pages).
-func resident() float64 {
-	b, err := os.ReadFile("/proc/self/statm")
+func resident() float64 { return residentOf(os.Getpid()) }
+
+// residentOf is the memory of a process in MB, 0 where the system does not tell
+// (proc(5), /proc/pid/statm: the second number, in pages).
+func residentOf(pid int) float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		return 0
 	}

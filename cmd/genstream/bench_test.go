@@ -43,3 +43,35 @@ func TestBenchMeasuresBothPrograms(t *testing.T) {
 		})
 	}
 }
+
+func TestBenchReadsWhatItFilled(t *testing.T) {
+	var r readReport
+	benched(t, &r, "read", "--generations", "1000", "--for", "100ms", "--clients", "2")
+	if len(r.Reads) != 5 || r.CatchUp <= 0 {
+		t.Fatalf("something was not measured: %+v", r)
+	}
+	for _, l := range r.Reads {
+		if l.PerSecond <= 0 || l.P99 < l.P50 {
+			t.Errorf("%+v", l)
+		}
+	}
+}
+
+func TestBenchRestartFindsEverythingInFlight(t *testing.T) {
+	var r restartReport
+	benched(t, &r, "restart", "--in-flight", "50")
+	if r.First <= 0 || r.All < r.First || r.Memory <= 0 {
+		t.Errorf("something was not measured: %+v", r)
+	}
+	if r.Refused > 0 {
+		t.Errorf("%d webhooks were refused by a server that was there", r.Refused)
+	}
+}
+
+func TestBenchRebuildsWhatItFilled(t *testing.T) {
+	var r rebuildReport
+	benched(t, &r, "rebuild", "--generations", "500")
+	if r.Commits != 4*500 || r.PerSecond <= 0 || r.LogBytes <= 0 || r.RowBytes <= 0 {
+		t.Errorf("something was not measured: %+v", r)
+	}
+}

@@ -63,6 +63,7 @@ cmd/genstream:        *
 cmd/genstream/doctor: blob events events/stream orchestrator/provider
 # What is measured, and what it is compared with. The floor and the provider share
 # nothing with the product, or the measure would grow with what is measured.
+cmd/genstream/bench/fill: events events/stream
 cmd/genstream/bench/floor:
 cmd/genstream/bench/instant:
 cmd/genstream/bench/load:
@@ -74,12 +75,12 @@ cmd/genstream/verify: blob events events/stream orchestrator/provider/sim projec
 // library that is not here is one that nobody has argued for.
 const libraries = `
 # A client that imports a package of ours must not get a server with it.
-github.com/nats-io/nats-server/v2:      events/natsd events/natsd/natsdtest cmd/genstream cmd/genstream/bench/raw
+github.com/nats-io/nats-server/v2:      events/natsd events/natsd/natsdtest cmd/genstream cmd/genstream/bench/fill cmd/genstream/bench/raw
 # Streams, headers and error codes end at the log.
 github.com/nats-io/nats.go/jetstream:   events/stream events/stream/streamtest cmd/genstream/bench/raw
 # Requests by NATS.
 github.com/nats-io/nats.go/micro:       orchestrator projector/api
-github.com/nats-io/nats.go:             events/stream events/stream/streamtest events/natsd events/natsd/natsdtest orchestrator projector/api cmd/genstream cmd/genstream/doctor cmd/genstream/bench/raw
+github.com/nats-io/nats.go:             events/stream events/stream/streamtest events/natsd events/natsd/natsdtest orchestrator projector/api cmd/genstream cmd/genstream/doctor cmd/genstream/bench/fill cmd/genstream/bench/raw
 # The catalog could be another database tomorrow.
 github.com/mattn/go-sqlite3:            projector/catalog cmd/genstream/bench/floor
 # One package knows what a bucket is; the command adds drivers.
@@ -96,7 +97,7 @@ github.com/danielgtaylor/huma/v2:       projector/api
 github.com/spf13/cobra:                 cmd/genstream
 github.com/spf13/pflag:                 cmd/genstream
 # IDs are minted at the edges: events only checks and derives them.
-github.com/google/uuid:                 events/stream events/stream/streamtest orchestrator cmd/genstream cmd/genstream/verify cmd/genstream/doctor
+github.com/google/uuid:                 events/stream events/stream/streamtest orchestrator cmd/genstream cmd/genstream/verify cmd/genstream/doctor cmd/genstream/bench/fill
 golang.org/x/crypto/bcrypt:             events/natsd
 golang.org/x/sys/unix:                  events/natsd blob cmd/genstream cmd/genstream/bench/floor
 golang.org/x/sync:                      cmd/genstream projector/api

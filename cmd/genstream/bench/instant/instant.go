@@ -49,8 +49,9 @@ type Provider struct {
 	holding  bool
 	held     []webhook
 	sending  sync.WaitGroup
-	refused  atomic.Int64
 	answered atomic.Int64
+	refused  atomic.Int64
+	missed   atomic.Int64
 }
 
 // webhook is one that is to be sent.
@@ -80,8 +81,11 @@ func (p *Provider) Close() {
 // Answered is how many webhooks were answered 2xx.
 func (p *Provider) Answered() int64 { return p.answered.Load() }
 
-// Refused is how many times a webhook met no answer, or one that is not 2xx.
+// Refused is how many times a webhook was answered otherwise.
 func (p *Provider) Refused() int64 { return p.refused.Load() }
+
+// Missed is how many times a webhook met nobody.
+func (p *Provider) Missed() int64 { return p.missed.Load() }
 
 // Hold keeps the webhooks of all tasks that come from now on.
 func (p *Provider) Hold() {
@@ -183,32 +187,37 @@ func (p *Provider) deliver(w webhook) {
 	}
 }
 
-// send posts a webhook until it is taken.
+// send posts a webhook until it is taken. Real providers wait longer in between:
+// here the wait must be short beside a restart.
 func (p *Provider) send(w webhook) {
-	for try := 0; p.ctx.Err() == nil; try++ {
-		if p.post(w) {
+	for p.ctx.Err() == nil {
+		switch code, err := p.post(w); {
+		case err != nil:
+			p.missed.Add(1)
+		case code/100 != 2:
+			p.refused.Add(1)
+		default:
 			p.answered.Add(1)
 			return
 		}
-		p.refused.Add(1)
 		select {
 		case <-p.ctx.Done():
-		case <-time.After(min(10*time.Millisecond<<min(try, 7), time.Second)):
+		case <-time.After(25 * time.Millisecond):
 		}
 	}
 }
 
-func (p *Provider) post(w webhook) bool {
+func (p *Provider) post(w webhook) (code int, err error) {
 	req, err := http.NewRequestWithContext(p.ctx, http.MethodPost, w.url, bytes.NewReader(w.body))
 	if err != nil {
-		return false
+		return 0, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	res, err := p.client.Do(req)
 	if err != nil {
-		return false
+		return 0, err
 	}
-	_, _ = io.Copy(io.Discard, res.Body)
-	res.Body.Close()
-	return res.StatusCode/100 == 2
+	defer res.Body.Close()
+	_, err = io.Copy(io.Discard, res.Body)
+	return res.StatusCode, err
 }

@@ -119,12 +119,16 @@ func summary(all []span, from, to time.Time) Result {
 			took = append(took, s.to.Sub(s.from))
 		}
 	}
+	r.ranks(took)
+	return r
+}
+
+func (r *Result) ranks(took []time.Duration) {
 	if r.Generations = len(took); r.Generations == 0 {
-		return r
+		return
 	}
 	slices.Sort(took)
 	r.P50, r.P99, r.Max = took[len(took)/2], took[len(took)*99/100], took[len(took)-1]
-	return r
 }
 
 func body(cfg Config) []byte {
