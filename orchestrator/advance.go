@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -72,8 +73,7 @@ func (o *Orchestrator) advance(e *entry) {
 			e.dirty, e.act = true, true
 			e.mu.Unlock()
 		case errors.Is(err, events.ErrMalformed):
-			o.log.Error("generation given up: its commits cannot be read", "generation", e.id, "error", err)
-			o.Metrics.Parked.Inc()
+			o.log.Error("not a generation", "generation", e.id, "error", err)
 			o.retire(e)
 		case o.background.Err() != nil:
 			o.retire(e) // the process ends; the next life finds it in the log
@@ -162,18 +162,13 @@ func (o *Orchestrator) catchUp(e *entry, arrived []stream.Entry) error {
 		}
 		c, err := se.Decode()
 		if err != nil {
-			o.park(se, err)
-			return err
+			e.stale = true
+			break
 		}
 		e.fold(c, se.Head())
 	}
 	if e.stale || !e.open.Requested() {
 		if err := o.load(e); err != nil {
-			for _, se := range arrived {
-				if _, cause := se.Decode(); cause != nil {
-					o.park(se, cause)
-				}
-			}
 			return err
 		}
 	}
@@ -191,6 +186,9 @@ const settling = 3 * time.Second
 // load replaces the fold by what the log says.
 func (o *Orchestrator) load(e *entry) error {
 	g, head, err := o.cfg.Log.Load(o.background, e.id)
+	if errors.Is(err, events.ErrMalformed) || err == nil && !g.Requested() {
+		g, head, err = o.salvage(e)
+	}
 	if errors.Is(err, stream.ErrNotFound) {
 		return nil
 	}
@@ -208,6 +206,29 @@ func (o *Orchestrator) load(e *entry) error {
 		}
 	}
 	return nil
+}
+
+// salvage parks what cannot be read, and goes on with the rest: a generation that
+// was promised completes, by its deadline at the latest.
+func (o *Orchestrator) salvage(e *entry) (events.Generation, stream.Head, error) {
+	g, head, bad, err := o.cfg.Log.Salvage(o.background, e.id)
+	if err != nil {
+		return g, head, err
+	}
+	for _, se := range bad {
+		_, cause := se.Decode()
+		if cause == nil {
+			cause = fmt.Errorf("%w: version %d is not the next one", events.ErrMalformed, se.Version)
+		}
+		if se.Sequence > e.parked { // it stays in the log, and is met at each load
+			o.park(se, cause)
+			e.parked = se.Sequence
+		}
+	}
+	if !g.Requested() {
+		return g, head, fmt.Errorf("salvage generation=%s: %w: nothing was promised", e.id, events.ErrMalformed)
+	}
+	return g, head, nil
 }
 
 // decide applies the outcomes to the memory and turns them, and everything that

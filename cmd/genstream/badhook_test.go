@@ -307,6 +307,9 @@ func TestPoisonCommitIsParked(t *testing.T) {
 			if lag := w.node.projector.Lag(); lag != 0 {
 				t.Errorf("the catalog lags by %d", lag)
 			}
+			if g := w.get(open); g.Error == nil || g.Error.Code != events.CodeDeadline {
+				t.Errorf("generation=%s, which was promised before the poison: %+v, want the deadline to have completed it", open, g)
+			}
 		}
 		check()
 		parked, _ := w.messages(stream.Parked, "")

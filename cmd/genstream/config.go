@@ -119,7 +119,7 @@ func (c *config) resolve(cmd *cobra.Command) error {
 	}
 	c.Data = data
 	if c.Bucket == "" {
-		c.Bucket = "file://" + filepath.ToSlash(filepath.Join(data, "bucket"))
+		c.Bucket = filepath.Join(data, "bucket") // a path: in a URL, % and ? would mean something
 	}
 	return nil
 }

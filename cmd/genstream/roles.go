@@ -118,7 +118,7 @@ func (n *node) ownHosts() []string {
 	var hosts []string
 	list, _ := n.cfg.providers()
 	for _, p := range list {
-		if u, err := url.Parse(p.URL); err == nil && u.Host != "" {
+		if u, err := url.Parse(p.URL); err == nil && u.Host != "" && p.URL != runware.DefaultBaseURL {
 			hosts = append(hosts, u.Host)
 		}
 	}

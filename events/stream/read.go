@@ -64,6 +64,30 @@ func (l *Log) load(ctx context.Context, id events.ID, leader bool) (events.Gener
 	return g, head, nil
 }
 
+// Salvage is Load for a generation among whose commits is one that cannot be read,
+// or that none of us has written: it goes through the subject from the front,
+// which may take long, and folds what it can. Whoever appends after that head
+// goes on from there. bad are the entries that it left out.
+func (l *Log) Salvage(ctx context.Context, id events.ID) (g events.Generation, head Head, bad []Entry, err error) {
+	for from := uint64(1); ; from = head.Sequence + 1 {
+		e, err := l.askDirect(ctx, "$JS.API.DIRECT.GET."+Name,
+			[]byte(`{"seq":`+strconv.FormatUint(from, 10)+`,"next_by_subj":"`+Subject(id)+`"}`))
+		if errors.Is(err, ErrNotFound) && from > 1 {
+			return g, head, bad, nil
+		}
+		if err != nil {
+			return g, head, bad, fmt.Errorf("salvage generation=%s: %w", id, err)
+		}
+		c, err := e.Decode()
+		if err != nil || e.Version != head.Version+1 {
+			bad = append(bad, e)
+			head.Sequence = e.Sequence // what comes next is appended after it all the same
+			continue
+		}
+		g, head = events.Fold(g, c), e.Head()
+	}
+}
+
 // Head reads the end of one generation's commits from the leader. The error
 // wraps ErrNotFound if there are none.
 func (l *Log) Head(ctx context.Context, id events.ID) (Head, error) {
