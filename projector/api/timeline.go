@@ -46,6 +46,9 @@ func timeline(history []stream.Entry) ([]moment, error) {
 func inWords(e events.Event) moment {
 	switch e := e.(type) {
 	case events.Requested:
+		if e.Rescues != "" {
+			return moment{Text: countOf(e.ExpectedCount, "output") + " missed by " + string(e.Rescues), Detail: "asked for once more at " + e.Provider + "; nothing is bought"}
+		}
 		return moment{Text: countOf(e.ExpectedCount, "output") + " wanted of " + e.Model, Detail: "from " + e.Provider + ", until " + e.Deadline.UTC().Format("15:04:05")}
 	case events.Dispatching:
 		return moment{Text: fmt.Sprintf("call %d to the provider", e.Attempt), Detail: countOf(len(e.Tasks), "task")}
