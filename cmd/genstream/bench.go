@@ -27,6 +27,7 @@ type benchOptions struct {
 	url     bool
 	json    bool
 	profile string
+	fsync   string
 }
 
 func benchCommand() *cobra.Command {
@@ -46,6 +47,9 @@ The driver and the provider are one process beside this one, so that their CPU i
   genstream bench --clients 256 --outputs 4 --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.fsync != fsyncGate && o.fsync != fsyncAlways {
+				return fmt.Errorf("--fsync %q is neither %s nor %s", o.fsync, fsyncGate, fsyncAlways)
+			}
 			r, err := bench(cmd.Context(), o, cmd.ErrOrStderr())
 			if err != nil {
 				return err
@@ -62,6 +66,7 @@ The driver and the provider are one process beside this one, so that their CPU i
 	f.BoolVar(&o.url, "url", false, "outputs come as URLs, and are downloaded")
 	c.MarkFlagsMutuallyExclusive("inline", "url")
 	f.StringVar(&o.profile, "profile", "", "write a CPU profile of the first round here, and one of the floor beside it")
+	f.StringVar(&o.fsync, "fsync", fsyncGate, "as of up: gate or always; the floor shares its syncs either way")
 	c.PersistentFlags().StringVar(&o.data, "data", "", "folder in which temporary data is made, and removed (default: the system's)")
 	c.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
 	c.AddCommand(benchReadCommand(&o), benchRestartCommand(&o), benchRebuildCommand(&o), benchDriveCommand())
@@ -84,6 +89,7 @@ type benchReport struct {
 	Clients   int          `json:"clients"`
 	Outputs   int          `json:"outputs"`
 	Inline    bool         `json:"inline"`
+	Fsync     string       `json:"fsync"`
 	Seconds   float64      `json:"seconds_per_round"`
 	Rounds    []benchRound `json:"rounds"` // in the order in which they ran
 	Genstream benchRound   `json:"genstream"`
@@ -103,7 +109,7 @@ type benchReport struct {
 // bench alternates the floor and the product, so that what changes on the machine
 // meanwhile changes both.
 func bench(ctx context.Context, o benchOptions, progress io.Writer) (benchReport, error) {
-	r := benchReport{Clients: o.clients, Outputs: o.outputs, Inline: !o.url, Seconds: o.long.Seconds()}
+	r := benchReport{Clients: o.clients, Outputs: o.outputs, Inline: !o.url, Fsync: o.fsync, Seconds: o.long.Seconds()}
 	dir, err := os.MkdirTemp(o.data, "genstream-bench-*")
 	if err != nil {
 		return r, err
@@ -125,7 +131,8 @@ func bench(ctx context.Context, o benchOptions, progress io.Writer) (benchReport
 					profile += ".floor"
 				}
 			}
-			one, err := benchOnce(ctx, who, filepath.Join(dir, fmt.Sprintf("%s-%d", who, i)), drive, want, profile)
+			at := where{filepath.Join(dir, fmt.Sprintf("%s-%d", who, i)), drive.provider, o.clients, o.fsync}
+			one, err := benchOnce(ctx, who, at, drive, want, profile)
 			if err != nil {
 				return r, fmt.Errorf("%s, round %d: %w", who, i+1, err)
 			}

@@ -68,7 +68,7 @@ func benchRead(ctx context.Context, o benchOptions, count, clients int, progress
 	}
 	defer drive.close()
 	started := time.Now()
-	c, err := openProduct(ctx, dir, drive.provider, clients)
+	c, err := openProduct(ctx, where{dir: dir, provider: drive.provider, clients: clients, fsync: fsyncGate})
 	if err != nil {
 		return r, err
 	}

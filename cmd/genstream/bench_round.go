@@ -57,21 +57,29 @@ type contender struct {
 	log, catalog, bucket string // folders or files
 }
 
+// where is what a program is started with.
+type where struct {
+	dir      string // of its data; it is there
+	provider string // base URL
+	clients  int    // so many create calls at a time are enough
+	fsync    string // of the product
+}
+
 // benchOnce starts a program on a fresh directory, measures it, stops it and
 // removes the directory.
-func benchOnce(ctx context.Context, who, dir string, d *driver, want load.Config, profile string) (r benchRound, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func benchOnce(ctx context.Context, who string, at where, d *driver, want load.Config, profile string) (r benchRound, err error) {
+	if err := os.MkdirAll(at.dir, 0o700); err != nil {
 		return r, err
 	}
-	defer os.RemoveAll(dir)
-	if err := settle(dir); err != nil {
+	defer os.RemoveAll(at.dir)
+	if err := settle(at.dir); err != nil {
 		return r, err
 	}
 	open := openProduct
 	if who == nameFloor {
 		open = openFloor
 	}
-	c, err := open(ctx, dir, d.provider, want.Clients)
+	c, err := open(ctx, at)
 	if err != nil {
 		return r, err
 	}
@@ -130,15 +138,15 @@ func benchOnce(ctx context.Context, who, dir string, d *driver, want load.Config
 }
 
 // openProduct runs a node as `genstream up` does.
-func openProduct(ctx context.Context, dir, provider string, clients int) (c contender, err error) {
+func openProduct(ctx context.Context, at where) (c contender, err error) {
 	hooks, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return c, err
 	}
 	cfg := config{
-		Data: dir, Listen: "127.0.0.1:0", HooksListen: hooks.Addr().String(), WebhookURL: "http://" + hooks.Addr().String(),
-		Bucket: "file://" + filepath.ToSlash(filepath.Join(dir, "bucket")), Roles: []string{roleOrchestrator, roleIngress, roleAPI},
-		Providers: []providerConfig{{Name: "instant", Kind: "runware", URL: provider, Key: "bench", Concurrent: clients}},
+		Data: at.dir, Fsync: at.fsync, Listen: "127.0.0.1:0", HooksListen: hooks.Addr().String(), WebhookURL: "http://" + hooks.Addr().String(),
+		Bucket: "file://" + filepath.ToSlash(filepath.Join(at.dir, "bucket")), Roles: []string{roleOrchestrator, roleIngress, roleAPI},
+		Providers: []providerConfig{{Name: "instant", Kind: "runware", URL: at.provider, Key: "bench", Concurrent: at.clients}},
 	}
 	// The webhook address is told before the port is taken, so it is taken here.
 	w := wires{listen: func(address string) (net.Listener, error) {
@@ -157,7 +165,7 @@ func openProduct(ctx context.Context, dir, provider string, clients int) (c cont
 	go func() { ended <- n.run(running, nil) }()
 	return contender{
 		api: "http://" + n.api.Addr().String(),
-		log: filepath.Join(dir, natsDir), catalog: filepath.Join(dir, catalogDir), bucket: filepath.Join(dir, "bucket"),
+		log: filepath.Join(at.dir, natsDir), catalog: filepath.Join(at.dir, catalogDir), bucket: filepath.Join(at.dir, "bucket"),
 		counts: func() (generations, artifacts, commits, syncs int64) {
 			k, err := n.projector.Current().Counts(ctx)
 			if err != nil {
@@ -175,14 +183,14 @@ func openProduct(ctx context.Context, dir, provider string, clients int) (c cont
 }
 
 // openFloor runs the bare program.
-func openFloor(_ context.Context, dir, provider string, _ int) (c contender, err error) {
+func openFloor(_ context.Context, at where) (c contender, err error) {
 	var listeners [2]net.Listener
 	for i := range listeners {
 		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			return c, err
 		}
 	}
-	f, err := floor.Open(floor.Config{Dir: dir, Provider: provider, Hooks: "http://" + listeners[1].Addr().String()})
+	f, err := floor.Open(floor.Config{Dir: at.dir, Provider: at.provider, Hooks: "http://" + listeners[1].Addr().String()})
 	if err != nil {
 		return c, err
 	}
@@ -192,7 +200,7 @@ func openFloor(_ context.Context, dir, provider string, _ int) (c contender, err
 	}
 	return contender{
 		api: "http://" + listeners[0].Addr().String(),
-		log: filepath.Join(dir, "log"), catalog: filepath.Join(dir, "catalog.db"), bucket: filepath.Join(dir, "files"),
+		log: filepath.Join(at.dir, "log"), catalog: filepath.Join(at.dir, "catalog.db"), bucket: filepath.Join(at.dir, "files"),
 		counts: func() (generations, artifacts, commits, syncs int64) {
 			g, a := f.Counts()
 			syncs, commits = f.Syncs()

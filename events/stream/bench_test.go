@@ -16,36 +16,46 @@ import (
 // BenchmarkAppend is what a request costs until it may be answered: the append, and
 // the wait until it is on disk.
 func BenchmarkAppend(b *testing.B) {
-	for _, writers := range []int{1, 16, 64, 256} {
-		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
-			s, err := natsd.Start(natsd.Config{Dir: b.TempDir()})
-			if err != nil {
-				b.Fatal(err)
+	for _, mode := range []string{"gate", "always"} {
+		for _, writers := range []int{1, 16, 64, 256} {
+			b.Run(fmt.Sprintf("fsync=%s/writers=%d", mode, writers), func(b *testing.B) {
+				s, err := natsd.Start(natsd.Config{Dir: b.TempDir(), Gate: mode == "gate"})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer s.Close()
+				cfg := stream.Config{Create: true}
+				if mode == "gate" {
+					cfg.Sync, cfg.SyncAll = s.SyncLog, s.SyncAll
+				}
+				l, err := stream.Open(b.Context(), s.Conn(), cfg)
+				if err != nil {
+					b.Fatal(err)
+				}
+				appendAll(b, l, writers)
+			})
+		}
+	}
+}
+
+func appendAll(b *testing.B, l *stream.Log, writers int) {
+	b.ReportAllocs()
+	b.ResetTimer()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	for range writers {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := appendOne(b.Context(), l); err != nil {
+					b.Error(err)
+					return
+				}
 			}
-			defer s.Close()
-			l, err := stream.Open(b.Context(), s.Conn(), stream.Config{Create: true})
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.ReportAllocs()
-			b.ResetTimer()
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			var all sync.WaitGroup
-			for range writers {
-				all.Go(func() {
-					for left.Add(-1) >= 0 {
-						if err := appendOne(b.Context(), l); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
-			}
-			all.Wait()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
 		})
 	}
+	all.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
 }
 
 func appendOne(ctx context.Context, l *stream.Log) error {
