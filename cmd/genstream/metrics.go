@@ -45,7 +45,8 @@ func logMetrics(l *stream.Log) collection {
 		count(unknown, about, prometheus.Labels{"fate": "found"}, func(c stream.Counts) uint64 { return c.Found }),
 		count(unknown, about, prometheus.Labels{"fate": "missing"}, func(c stream.Counts) uint64 { return c.Missing }),
 		count(unknown, about, prometheus.Labels{"fate": "unknown"}, func(c stream.Counts) uint64 { return c.Unknown }),
-		gauge("durable_lag", "Appends under way: their commits are not known to be on disk yet.", func() float64 { return float64(l.Counts().UnderWay) }),
+		gauge("appends_under_way", "Appends that the log's server has not acknowledged yet.", func() float64 { return float64(l.Counts().UnderWay) }),
+		gauge("durable_lag", "Commits in the log that are not known to be on disk yet.", func() float64 { return float64(l.Lag()) }),
 		gauge("durable_sequence", "Stream sequence up to which this process knows the log to be on disk.", func() float64 { return float64(l.Durable()) }),
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/natsd"
 	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/events/stream/streamtest"
 	"github.com/genstream/genstream/orchestrator/provider/sim"
 )
 
@@ -157,7 +158,7 @@ func TestNATSCommandLine(t *testing.T) {
 }
 
 // The service of docs/service.md is built as it stands there, and run.
-func TestServiceOfTheDocumentation(t *testing.T) {
+func TestProgramOfTheDocumentation(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/service.md")
 	if err != nil {
@@ -172,14 +173,14 @@ func TestServiceOfTheDocumentation(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "service"), filepath.Join(dir, "main.go"))
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "program"), filepath.Join(dir, "main.go"))
 	build.Dir = "../.." // for the libraries' versions
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	n := serving(t)
 	for range 2 { // it has lost its place after the first: the same order is not made twice
-		cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "service"))
+		cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "program"))
 		cmd.Env = append(os.Environ(), "NATS_URL="+n.server.URL(), "NATS_PASSWORD="+n.password(t), "GENSTREAM_API=http://"+n.api.Addr().String())
 		cmd.Stderr = t.Output()
 		out, err := cmd.StdoutPipe()
@@ -239,37 +240,37 @@ func TestBackupOfADataDirectoryIsWhole(t *testing.T) {
 // The streams are backed up and restored as docs/operations.md says.
 func TestBackupOfTheStreamsIsTheSameLog(t *testing.T) {
 	t.Parallel()
-	cli, n := natsCLI(t), serving(t)
-	c := &client{base: "http://" + n.api.Addr().String(), http: &http.Client{}}
-	if err := c.run(t.Context(), []byte(`{"model":"sim:fox@1","input":{"positivePrompt":"a fox"}}`), time.Minute, false, "", io.Discard, io.Discard); err != nil {
-		t.Fatal(err)
+	cli := natsCLI(t)
+	server := func() *natsd.Server {
+		s, err := natsd.Start(natsd.Config{Dir: t.TempDir(), MaxStore: 1 << 30, Listen: "127.0.0.1:0", Admin: "a", Requester: "r"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return s
 	}
-	end, err := n.stream.Refresh(t.Context())
+	one, other := server(), server()
+	l, err := stream.Open(t.Context(), one.Conn(), stream.Config{Create: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin, err := readSecret(filepath.Join(n.cfg.Data, "nats-admin.password"))
-	if err != nil {
+	id := streamtest.NewID()
+	if _, _, err := l.Append(t.Context(), id, stream.Head{}, events.Now(), streamtest.Request(id, 1)); err != nil {
 		t.Fatal(err)
 	}
-	other, err := natsd.Start(natsd.Config{Dir: t.TempDir(), MaxStore: 1 << 30, Listen: "127.0.0.1:0", Admin: "a", Requester: "r"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(other.Close)
 	text, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := regexp.MustCompile(`for s in ([A-Z ]+); do nats stream backup`).FindStringSubmatch(string(text))
+	names := regexp.MustCompile(`for s in ([A-Z ]+); do nats backup stream`).FindStringSubmatch(string(text))
 	if names == nil {
 		t.Fatal("docs/operations.md names no streams")
 	}
 	dir := t.TempDir()
 	for name := range strings.FieldsSeq(names[1]) {
 		for _, args := range [][]string{
-			{"--server", n.server.URL(), "--user", "admin", "--password", admin, "stream", "backup", name, filepath.Join(dir, name)},
-			{"--server", other.URL(), "--user", "admin", "--password", "a", "stream", "restore", filepath.Join(dir, name)},
+			{"--server", one.URL(), "--user", "admin", "--password", "a", "backup", "stream", name, filepath.Join(dir, name)},
+			{"--server", other.URL(), "--user", "admin", "--password", "a", "backup", "restore", "stream", filepath.Join(dir, name)},
 		} {
 			cmd := exec.CommandContext(t.Context(), cli, args...)
 			cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir)
@@ -282,8 +283,11 @@ func TestBackupOfTheStreamsIsTheSameLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if restored.Fingerprint() != n.stream.Fingerprint() || restored.Durable() != end {
-		t.Errorf("restored is %s up to %d, want %s up to %d", restored.Fingerprint(), restored.Durable(), n.stream.Fingerprint(), end)
+	if restored.Fingerprint() != l.Fingerprint() || restored.Durable() != 1 {
+		t.Errorf("restored is %s up to %d, want %s up to 1", restored.Fingerprint(), restored.Durable(), l.Fingerprint())
+	}
+	if g, _, err := restored.Load(t.Context(), id); err != nil || g.ID != id {
+		t.Errorf("the generation is not restored: %v", err)
 	}
 }
 

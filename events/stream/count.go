@@ -9,7 +9,7 @@ import (
 type Counts struct {
 	Commits   uint64 // in the log
 	Conflicts uint64 // refused, because somebody else's commit came first; a create that is sent twice is one
-	UnderWay  uint64 // begun, and not known to be on disk yet
+	UnderWay  uint64 // begun, and not acknowledged by the server yet
 
 	// Of the appends whose answer was lost:
 	Found   uint64 // the commit was looked for, and is in the log
@@ -24,6 +24,13 @@ func (l *Log) Counts() Counts {
 		Commits: l.tally.commits.Load(), Conflicts: l.tally.conflicts.Load(), UnderWay: uint64(l.tally.underWay.Load()),
 		Found: l.tally.found.Load(), Missing: l.tally.missing.Load(), Unknown: l.tally.unknown.Load(),
 	}
+}
+
+// Lag is how many sequences the server has in its files, as far as this process
+// knows, beyond the durable one.
+func (l *Log) Lag() uint64 {
+	durable := l.Durable() // first: it never passes what is written
+	return max(l.gate.written.Load(), durable) - durable
 }
 
 // tally is Counts being counted.
