@@ -139,7 +139,7 @@ func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate
 	case err != nil:
 		return failed("no_log", err)
 	case head.Done:
-		return "late", http.StatusOK, nil
+		return h.known(ctx, head, "late", http.StatusOK)
 	case head.Deliveries() >= events.MaxSeen:
 		return "crowded", http.StatusTooManyRequests, nil
 	}
@@ -158,7 +158,7 @@ func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate
 	}
 	defer reply.Close()
 	if head.HasSeen(reply.Digest) {
-		return "repeated", http.StatusNoContent, nil
+		return h.known(ctx, head, "repeated", http.StatusNoContent)
 	}
 	results, err := p.Parse(reply.Body)
 	switch {
@@ -208,11 +208,20 @@ func (h *Handler) append(ctx context.Context, id events.ID, head stream.Head, d 
 		}
 		switch {
 		case head.Done:
-			return "late", http.StatusOK, nil
+			return h.known(ctx, head, "late", http.StatusOK)
 		case head.HasSeen(d.Digest):
-			return "repeated", http.StatusNoContent, nil
+			return h.known(ctx, head, "repeated", http.StatusNoContent)
 		}
 	}
+}
+
+// known answers for what somebody else has appended: it counts once it is on disk
+// too. The provider will not tell us a second time.
+func (h *Handler) known(ctx context.Context, head stream.Head, fate string, code int) (string, int, error) {
+	if err := h.cfg.Log.Await(ctx, head.Sequence); err != nil {
+		return failed("no_log", err)
+	}
+	return fate, code, nil
 }
 
 func failed(fate string, err error) (string, int, error) {
