@@ -17,47 +17,72 @@ var metaFiles = [...]string{"meta.inf", "meta.sum"}
 // keepMeta copies the streams' metadata aside, on disk. It is called once the
 // streams are there and synced; they do not change after that.
 func keepMeta(store string) error {
-	return eachMeta(streamsDir(store), func(name string) error {
-		from, to := filepath.Join(streamsDir(store), name), filepath.Join(asideDir(store), name)
-		b, err := os.ReadFile(from)
-		if err != nil {
-			return err
+	return eachStream(streamsDir(store), func(name string) error {
+		for _, m := range metaFiles {
+			from, to := filepath.Join(streamsDir(store), name, m), filepath.Join(asideDir(store), name, m)
+			b, err := os.ReadFile(from)
+			if err != nil {
+				return err
+			}
+			if have, err := os.ReadFile(to); err == nil && bytes.Equal(have, b) {
+				continue
+			}
+			if err := replaceSynced(store, to, b); err != nil {
+				return err
+			}
 		}
-		if have, err := os.ReadFile(to); err == nil && bytes.Equal(have, b) {
-			return nil
-		}
-		return replaceSynced(to, b)
+		return nil
 	})
 }
 
 // mendMeta puts back what a power cut has destroyed. It is called before the
 // server starts.
 func mendMeta(store string) error {
-	return eachMeta(asideDir(store), func(name string) error {
-		from, to := filepath.Join(asideDir(store), name), filepath.Join(streamsDir(store), name)
-		good, err := os.ReadFile(from)
-		if err != nil || damaged(good) {
-			return err
+	return eachStream(asideDir(store), func(name string) error {
+		aside, dir := filepath.Join(asideDir(store), name), filepath.Join(streamsDir(store), name)
+		if _, err := os.Stat(filepath.Join(dir, "msgs")); err != nil {
+			return nil // the stream itself is gone: nothing to mend, and not to be hidden
 		}
-		have, err := os.ReadFile(to)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && damaged(have) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(to), "msgs")); err != nil {
-				return nil // the stream itself is gone: nothing to mend, and not to be hidden
+		var whole, broken []string
+		for _, m := range metaFiles {
+			if damaged(filepath.Join(aside, m)) {
+				return nil // keepMeta had not finished
 			}
-			return replaceSynced(to, good)
+			if damaged(filepath.Join(dir, m)) {
+				broken = append(broken, m)
+			} else {
+				whole = append(whole, m)
+			}
 		}
-		return err
+		if len(broken) == 0 {
+			return nil
+		}
+		// One file is the other's checksum, so both are put back; the broken ones last,
+		// for a second cut in between to find something to mend again.
+		for _, m := range append(whole, broken...) {
+			b, err := os.ReadFile(filepath.Join(aside, m))
+			if err != nil {
+				return err
+			}
+			if err := replaceSynced(store, filepath.Join(dir, m), b); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
-// damaged says whether a file holds nothing but zeroes, which is what a cut leaves.
-func damaged(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+// damaged says whether a file is missing or holds nothing but zeroes, which is
+// what a cut leaves. One that cannot be read is for the server to complain about.
+func damaged(path string) bool {
+	b, err := os.ReadFile(path)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.Trim(b, "\x00")) == 0
+}
 
 func asideDir(store string) string { return filepath.Join(store, "meta") }
 
-// eachMeta calls f with the path, below dir, of each metadata file that there
-// is, or should be beside one that there is.
-func eachMeta(dir string, f func(name string) error) error {
+// eachStream calls f with the name of each folder in dir.
+func eachStream(dir string, f func(name string) error) error {
 	streams, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -66,20 +91,19 @@ func eachMeta(dir string, f func(name string) error) error {
 		return fmt.Errorf("read streams' metadata: %w", err)
 	}
 	for _, s := range streams {
-		for _, m := range metaFiles {
-			if !s.IsDir() {
-				continue
-			}
-			if err := f(filepath.Join(s.Name(), m)); err != nil {
-				return fmt.Errorf("metadata of stream %s: %w", s.Name(), err)
-			}
+		if !s.IsDir() {
+			continue
+		}
+		if err := f(s.Name()); err != nil {
+			return fmt.Errorf("metadata of stream %s: %w", s.Name(), err)
 		}
 	}
 	return nil
 }
 
-// replaceSynced writes a file so that a restart finds it whole, or as it was.
-func replaceSynced(path string, b []byte) error {
+// replaceSynced writes a file below store so that a restart finds it whole, or as
+// it was.
+func replaceSynced(store, path string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -98,6 +122,7 @@ func replaceSynced(path string, b []byte) error {
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
+	store = filepath.Clean(store)
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) { // the folders may be new as well
 		d, err := os.Open(dir)
 		if err != nil {
@@ -106,7 +131,7 @@ func replaceSynced(path string, b []byte) error {
 		if err := errors.Join(d.Sync(), d.Close()); err != nil {
 			return err
 		}
-		if filepath.Base(dir) == "meta" || dir == filepath.Dir(dir) {
+		if dir == store || dir == filepath.Dir(dir) {
 			return nil
 		}
 	}

@@ -120,7 +120,12 @@ func (b *blocks) next() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	b.changed = info.ModTime()
+	if len(all) == 0 {
+		return 0, fs.ErrNotExist
+	}
+	if time.Since(info.ModTime()) > clockStep { // or the next change may bear the same time
+		b.changed = info.ModTime()
+	}
 	have, err1 := b.file.Stat()
 	now, err2 := os.Stat(b.path(b.index))
 	if err1 != nil || err2 != nil || !os.SameFile(have, now) {
@@ -131,6 +136,10 @@ func (b *blocks) next() (int, error) {
 	}
 	return 0, nil
 }
+
+// clockStep is more than a step of the clock that file systems take their times
+// from: 10 ms where the kernel ticks slowest (linux, CONFIG_HZ).
+const clockStep = 50 * time.Millisecond
 
 func (b *blocks) list() ([]int, error) {
 	entries, err := os.ReadDir(b.dir)
