@@ -130,9 +130,11 @@ func (n *node) openLog(ctx context.Context) error {
 			return err
 		}
 		n.conn = n.server.Conn()
-		open.Own = true
+		// Whatever the mode, a life before this one may have been killed between a write
+		// and its sync. What it left is read, and so must be on disk.
+		open.Own, open.SyncAll = true, n.server.SyncAll
 		if gate {
-			open.Sync, open.SyncAll = n.server.SyncLog, n.server.SyncAll
+			open.Sync = n.server.SyncLog
 		}
 	} else {
 		var err error

@@ -48,7 +48,7 @@ func openStored(ctx context.Context, cfg config) (s *stored, err error) {
 	if s.server, err = natsd.Start(natsd.Config{Dir: filepath.Join(cfg.Data, natsDir)}); err != nil {
 		return nil, err
 	}
-	if s.log, err = stream.Open(ctx, s.server.Conn(), stream.Config{Own: true}); err != nil {
+	if s.log, err = stream.Open(ctx, s.server.Conn(), stream.Config{Own: true, SyncAll: s.server.SyncAll}); err != nil {
 		return nil, err
 	}
 	s.bucket, err = blob.Open(ctx, cfg.Bucket)

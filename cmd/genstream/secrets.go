@@ -70,9 +70,11 @@ func secretFile(path string) (string, error) {
 }
 
 // writeSynced writes a file that must be there after a power cut: webhooks on
-// their way carry tokens that were made with it.
+// their way carry tokens that were made with it. It gets its name last: a cut
+// finds it whole or not at all.
 func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -81,6 +83,9 @@ func writeSynced(path string, b []byte) error {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))
