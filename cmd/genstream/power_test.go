@@ -165,7 +165,7 @@ func (p *powered) load() {
 
 func (p *powered) create(ctx context.Context, id events.ID, count int) {
 	body := fmt.Appendf(nil, `{"model":"runware:101@1","count":%d,"input":{"positivePrompt":"power","width":64,"height":64}}`, count)
-	for ; ctx.Err() == nil; pause(ctx, 20*time.Millisecond) {
+	for ; ctx.Err() == nil; rest(ctx, 20*time.Millisecond) {
 		res, err := p.api.do(ctx, http.MethodPut, "/v1/generations/"+string(id), body)
 		if err != nil {
 			continue

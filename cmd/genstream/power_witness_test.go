@@ -59,7 +59,7 @@ func (w *witness) watchChanges(ctx context.Context, c *client) {
 			Next        uint64                   `json:"next"`
 		}
 		if err := c.get(ctx, fmt.Sprintf("/v1/changes?after=%d&wait=1s&limit=200", after), &page); err != nil {
-			pause(ctx, 20*time.Millisecond)
+			rest(ctx, 20*time.Millisecond)
 			continue
 		}
 		w.mu.Lock()
@@ -77,7 +77,7 @@ func (w *witness) watchChanges(ctx context.Context, c *client) {
 // watchEvents reads /v1/events, and begins again behind the last whole commit.
 func (w *witness) watchEvents(ctx context.Context, c *client) {
 	last := "0"
-	for ; ctx.Err() == nil; pause(ctx, 20*time.Millisecond) {
+	for ; ctx.Err() == nil; rest(ctx, 20*time.Millisecond) {
 		res, err := c.do(ctx, "GET", "/v1/events?after="+last, nil, "Accept", "text/event-stream")
 		if err != nil {
 			continue
@@ -96,7 +96,7 @@ func (w *witness) watchEvents(ctx context.Context, c *client) {
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) {
+func rest(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
