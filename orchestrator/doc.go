@@ -33,9 +33,21 @@
 // "duplicate", which counts as accepted. A new task ID is made only for a new try,
 // after the provider said that the earlier one failed.
 //
+// A rescue ([Orchestrator.Rescue]) goes further: it is a generation that adopts the
+// tasks of one that missed its deadline, and never calls at all. It asks once, and
+// fetches what is there.
+//
+// # Files in inputs
+//
+// An input names an uploaded file by its hash. That it is in the bucket, and can be
+// sent, is looked at before the promise is made; its content, or a signed address,
+// takes the place of the name when the call is made, after the claim. What fails
+// there was never sent, and is not held against the provider.
+//
 // # What a restart finds
 //
 //	requested                     the promise, nothing sent: dispatched as if it were new
+//	requested, a rescue           the provider is asked, perhaps again; nothing is ever sent
 //	requested, dispatching        the call may have been made: the provider is asked
 //	…, dispatched                 results come by webhook, or are asked for
 //	…, delivered (a URL)          the file may be in the bucket without a commit that names it:
