@@ -110,9 +110,8 @@ func TestBodyOverItsLimitIsRefused(t *testing.T) {
 func TestPreferWaitAnswersWithTheGeneration(t *testing.T) {
 	w := newWorld(t)
 	m := w.request(1)
-	w.orchestrator(func(r micro.Request) {
-		_ = r.Respond([]byte(`{"id":"` + string(m.id) + `","position":` + number(m.sequence) + `}`))
-	})
+	answer := []byte(`{"id":"` + string(m.id) + `","position":` + number(m.sequence) + `}`) // m changes while it is asked for
+	w.orchestrator(func(r micro.Request) { _ = r.Respond(answer) })
 	if a := w.do(http.MethodPost, "/v1/generations", body, "Prefer", "wait=1"); a.code != http.StatusAccepted || a.header.Get("Preference-Applied") != "" {
 		t.Errorf("open after the wait: answered %d %v", a.code, a.header)
 	}
