@@ -61,7 +61,7 @@ func root() *cobra.Command {
 	}
 	c.AddGroup(&cobra.Group{ID: "server", Title: "Server:"}, &cobra.Group{ID: "client", Title: "Client of a running server:"})
 	c.AddCommand(
-		demoCommand(), upCommand(), serveCommand(), verifyCommand(), doctorCommand(), rebuildCommand(), benchCommand(),
+		demoCommand(), upCommand(), serveCommand(), verifyCommand(), gcCommand(), doctorCommand(), rebuildCommand(), benchCommand(),
 		runCommand(), lsCommand(), showCommand(), eventsCommand(), rescueCommand(),
 	)
 	return c

@@ -10,7 +10,8 @@ import (
 
 // Report is what a verification looked at and what is wrong.
 type Report struct {
-	Claims []*Claim `json:"claims"` // in the order of the invariants
+	Claims  []*Claim `json:"claims"`            // in the order of the invariants
+	Orphans []string `json:"orphans,omitempty"` // blob keys older than the grace period that no commit names
 }
 
 // Claim is one invariant of the design.

@@ -312,10 +312,12 @@ func (v *verifier) files(ctx context.Context) error {
 			v.looked("I13", 1)
 			if age := time.Since(object.ModTime); !named[object.Key] && age > v.Grace {
 				id, _, _, _ := blob.ParseKey(object.Key) // whatever is listed has a key of ours
-				v.broken("I13", id, "remove the file, if I3 and I21 are not broken", "no commit names %s, which is %s old", object.Key, age.Round(time.Second))
+				v.Orphans = append(v.Orphans, object.Key)
+				v.broken("I13", id, "run `genstream gc`", "no commit names %s, which is %s old", object.Key, age.Round(time.Second))
 			}
 		}
 	}
+	slices.Sort(v.Orphans)
 	return nil
 }
 
