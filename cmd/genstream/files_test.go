@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -273,6 +274,43 @@ func (s stalled) Read(p []byte) (int, error) {
 	}
 	<-s.end
 	return 0, io.EOF
+}
+
+func TestUploadsAtOnceAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, sim.Config{Seed: 1})
+		defer w.end()
+		w.open()
+		content := noise(100, 1)
+		var senders sync.WaitGroup
+		end := make(chan struct{})
+		for range 8 { // as many as there are places
+			senders.Go(func() {
+				body := io.MultiReader(stalled{bytes.NewReader(content[:20_000]), end}, bytes.NewReader(content[20_000:]))
+				req, err := http.NewRequest(http.MethodPost, w.api.base+"/v1/files", body)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				res, err := w.tr.RoundTrip(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				drain(res.Body)
+				if res.StatusCode/100 != 2 {
+					t.Errorf("answered %s", res.Status)
+				}
+			})
+		}
+		time.Sleep(time.Second) // all of them have begun, and wait
+		if _, err := w.api.do(context.Background(), http.MethodPost, "/v1/files", content); problemCode(err) != http.StatusServiceUnavailable {
+			t.Errorf("one more is answered %v", err)
+		}
+		close(end)
+		senders.Wait()
+		w.upload(content, http.StatusOK)
+	})
 }
 
 func TestUploadThatStallsIsGivenUp(t *testing.T) {

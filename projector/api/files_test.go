@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/nats-io/nats.go/micro"
@@ -158,46 +157,6 @@ func TestUploadThatLiesOrBreaksOffIsNotKept(t *testing.T) {
 	}
 	if all := w.files(); len(all) != 0 {
 		t.Errorf("the bucket holds %v", all)
-	}
-}
-
-func TestUploadsAtOnceAreBounded(t *testing.T) {
-	w := newWorld(t)
-	content := picture(1)
-	var senders sync.WaitGroup
-	var bodies []*io.PipeWriter
-	for range 8 {
-		r, body := io.Pipe()
-		bodies = append(bodies, body)
-		senders.Go(func() {
-			res, err := http.Post(w.server.URL+"/v1/files", "image/png", r)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer res.Body.Close()
-			if res.StatusCode/100 != 2 {
-				t.Errorf("answered %s", res.Status)
-			}
-		})
-		if _, err := body.Write(content[:20]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	a := w.do(http.MethodPost, "/v1/files", string(content))
-	for a.code/100 == 2 && t.Context().Err() == nil { // until all eight have come in
-		a = w.do(http.MethodPost, "/v1/files", string(content))
-	}
-	a.mustBe(t, 503, "busy")
-	for _, b := range bodies {
-		if _, err := b.Write(content[20:]); err != nil {
-			t.Error(err)
-		}
-		b.Close()
-	}
-	senders.Wait()
-	if a := w.do(http.MethodPost, "/v1/files", string(content)); a.code != 200 {
-		t.Errorf("afterwards: %d %s", a.code, a.body)
 	}
 }
 
