@@ -31,33 +31,24 @@ type Cluster struct {
 // Start runs a cluster until the test ends, and returns once it has a leader.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t}
 	dir, err := os.MkdirTemp("/dev/shm", "genstream-cluster-*") // what it shows does not depend on how long a sync takes
 	if err != nil {
 		dir = t.TempDir()
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	var routes []*url.URL
-	var ports [Nodes]int
-	for i := range Nodes {
-		ports[i] = freePort(t)
-		routes = append(routes, &url.URL{Scheme: "nats-route", Host: fmt.Sprintf("127.0.0.1:%d", ports[i])})
-	}
-	for i := range Nodes {
-		c.opts[i] = &server.Options{
-			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: freePort(t),
-			JetStream: true, StoreDir: filepath.Join(dir, fmt.Sprintf("n%d", i)), SyncAlways: true,
-			JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 1 << 30,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i], PoolSize: -1},
-			Routes:  routes, NoSigs: true, NoLog: true,
+	c := &Cluster{t: t}
+	t.Cleanup(c.stopAll)
+	// Ports have to be known before the servers take them, so that another process
+	// can be faster. Then others are tried.
+	for try := range 5 {
+		if c.try(filepath.Join(dir, fmt.Sprint(try))) {
+			break
 		}
-		c.Restart(i)
-	}
-	t.Cleanup(func() {
-		for i := range Nodes {
-			c.Stop(i)
+		c.stopAll()
+		if try == 4 {
+			t.Fatal("the cluster does not start")
 		}
-	})
+	}
 	c.await("a meta leader", func() bool {
 		for _, s := range c.servers {
 			if s != nil && s.JetStreamIsLeader() {
@@ -67,6 +58,35 @@ func Start(t testing.TB) *Cluster {
 		return false
 	})
 	return c
+}
+
+// try starts the servers on ports that are free just now.
+func (c *Cluster) try(dir string) bool {
+	var routes []*url.URL
+	var ports [Nodes]int
+	for i := range Nodes {
+		ports[i] = freePort(c.t)
+		routes = append(routes, &url.URL{Scheme: "nats-route", Host: fmt.Sprintf("127.0.0.1:%d", ports[i])})
+	}
+	for i := range Nodes {
+		c.opts[i] = &server.Options{
+			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: freePort(c.t),
+			JetStream: true, StoreDir: filepath.Join(dir, fmt.Sprintf("n%d", i)), SyncAlways: true,
+			JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 1 << 30,
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i], PoolSize: -1},
+			Routes:  routes, NoSigs: true, NoLog: true,
+		}
+		if !c.start(i, 5*time.Second) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Cluster) stopAll() {
+	for i := range Nodes {
+		c.Stop(i)
+	}
 }
 
 // Stop shuts a server down cleanly.
@@ -81,16 +101,21 @@ func (c *Cluster) Stop(i int) {
 // Restart starts a server on the store that it had.
 func (c *Cluster) Restart(i int) {
 	c.t.Helper()
+	if !c.start(i, 20*time.Second) {
+		c.t.Fatalf("server %d is not ready", i)
+	}
+}
+
+func (c *Cluster) start(i int, atMost time.Duration) bool {
+	c.t.Helper()
 	opts := *c.opts[i]
 	s, err := server.NewServer(&opts)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(20 * time.Second) {
-		c.t.Fatalf("server %d is not ready", i)
-	}
 	c.servers[i] = s
+	return s.ReadyForConnections(atMost)
 }
 
 // Leader is the server that leads a stream, -1 if none does.
