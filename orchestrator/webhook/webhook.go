@@ -49,6 +49,16 @@ import (
 // come again. Runware gives five seconds in all.
 const patience = 4 * time.Second
 
+// Bodies over largeBody hold files, up to 17 MiB of which may be in memory at a
+// time. Few are read at once; others are asked to come again.
+const (
+	largeBody = 1 << 20
+	maxLarge  = 8
+)
+
+// bodyTimeout is for the whole body: a place is not held for one that trickles.
+const bodyTimeout = time.Minute
+
 // Config is what a Handler works with. All but Spool must be set.
 type Config struct {
 	Log       *stream.Log
@@ -64,6 +74,7 @@ type Handler struct {
 	cfg       Config
 	mux       *http.ServeMux
 	places    chan struct{} // bodies being read
+	large     chan struct{} // those of them that may be over largeBody
 	delivered *prometheus.CounterVec
 }
 
@@ -73,7 +84,7 @@ func New(cfg Config) *Handler {
 		panic("webhook: Config without a key of 16 bytes")
 	}
 	h := &Handler{
-		cfg: cfg, mux: http.NewServeMux(), places: make(chan struct{}, 256),
+		cfg: cfg, mux: http.NewServeMux(), places: make(chan struct{}, 256), large: make(chan struct{}, maxLarge),
 		delivered: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "genstream_webhooks_total", Help: "Webhooks received, by provider and fate.",
 		}, []string{"provider", "fate"}),
@@ -107,6 +118,8 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) {
 		notFound(w)
 		return
 	}
+	// A connection without deadlines is a test's.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	fate, code, err := h.take(r, p, id)
 	h.delivered.WithLabelValues(name, fate).Inc()
 	h.tell(name, id, fate, code, err)
@@ -148,6 +161,14 @@ func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate
 		defer func() { <-h.places }()
 	case <-ctx.Done():
 		return "busy", http.StatusServiceUnavailable, nil
+	}
+	if r.ContentLength < 0 || r.ContentLength > largeBody {
+		select {
+		case h.large <- struct{}{}:
+			defer func() { <-h.large }()
+		default:
+			return "busy", http.StatusServiceUnavailable, nil
+		}
 	}
 	reply, err := inline.Read(r.Body, inline.Limits{Dir: h.cfg.Spool})
 	if err != nil {
