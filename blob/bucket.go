@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"sync"
 
 	gocloud "gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
@@ -37,7 +38,8 @@ var ErrNotFound = errors.New("no such file")
 // until Close.
 type Bucket struct {
 	bucket *gocloud.Bucket
-	dir    string // root of a bucket that is a directory, else empty
+	dir    string     // root of a bucket that is a directory, else empty
+	inputs sync.Mutex // held while a file of an input is written
 }
 
 // Open opens the bucket at rawURL:

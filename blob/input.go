@@ -60,6 +60,10 @@ func (b *Bucket) KeepInput(ctx context.Context, r io.Reader, limit int64, spool 
 	}
 	file = events.File{ContentType: kind.contentType, Size: src.n, SHA256: hex.EncodeToString(src.sum.Sum(nil))}
 	file.BlobKey = events.InputKey(file.SHA256)
+	// One at a time: of those who bring the same file at once, one writes it. Two
+	// writers of one key can be given one temporary file by the driver, too.
+	b.inputs.Lock()
+	defer b.inputs.Unlock()
 	if known, err := b.hasInput(ctx, file); known || err != nil {
 		return file, false, err
 	}
