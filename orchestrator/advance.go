@@ -185,7 +185,7 @@ const settling = 3 * time.Second
 
 // load replaces the fold by what the log says.
 func (o *Orchestrator) load(e *entry) error {
-	g, head, err := o.cfg.Log.Load(o.background, e.id)
+	g, head, err := o.ledger.Load(o.background, e.id)
 	if errors.Is(err, events.ErrMalformed) || err == nil && !g.Requested() {
 		g, head, err = o.salvage(e)
 	}
@@ -262,7 +262,7 @@ func decide(open *Open, inbox []outcome, now time.Time) ([]events.Event, []Step)
 
 // commit appends evs and folds them in.
 func (o *Orchestrator) commit(e *entry, now time.Time, evs []events.Event) error {
-	c, head, err := o.cfg.Log.Append(o.background, e.id, e.head, now, evs...)
+	c, head, err := o.ledger.Append(o.background, e.id, e.head, now, evs...)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
@@ -106,10 +105,8 @@ func (o *Orchestrator) promise(ctx context.Context, id events.ID, fresh bool, r 
 		default:
 			return Created{}, err
 		}
-		select {
-		case <-ctx.Done():
+		if o.ledger.Later(ctx, try) != nil {
 			return Created{}, problem(ProblemUnavailable, "", again)
-		case <-time.After(time.Duration(min(try+1, 10))*5*time.Millisecond + rand.N(5*time.Millisecond)):
 		}
 	}
 }
@@ -140,7 +137,7 @@ func (o *Orchestrator) request(ctx context.Context, id events.ID, r events.Reque
 		}
 		evs = append(evs, claim)
 	}
-	c, head, err := o.cfg.Log.Append(ctx, id, stream.Head{}, now, evs...)
+	c, head, err := o.ledger.Append(ctx, id, stream.Head{}, now, evs...)
 	if err == nil {
 		e.fold(c, head)
 		e.mu.Lock()
@@ -155,7 +152,7 @@ func (o *Orchestrator) request(ctx context.Context, id events.ID, r events.Reque
 	}
 	o.letGo(e, err == nil)
 	if err == nil {
-		err = o.cfg.Log.Await(ctx, c.Sequence)
+		err = o.ledger.Await(ctx, c.Sequence)
 	}
 	return c, err
 }
@@ -190,23 +187,23 @@ func (o *Orchestrator) admit() error {
 // none. Another request under the same ID is a *Problem.
 func (o *Orchestrator) known(ctx context.Context, id events.ID, digest string) (Created, error) {
 	for try := 0; ; try++ {
-		g, _, err := o.cfg.Log.Load(ctx, id)
+		g, _, err := o.ledger.Load(ctx, id)
 		switch {
 		case errors.Is(err, stream.ErrNotFound):
 			return Created{}, nil
 		case err == nil && g.Digest != digest:
 			return Created{}, reused(id)
 		case err == nil:
-			history, err := o.cfg.Log.History(ctx, id)
+			history, err := o.ledger.History(ctx, id)
 			if err != nil {
 				return Created{}, problem(ProblemUnavailable, "", "the log does not answer")
 			}
 			first := history[0].Sequence
-			return Created{ID: id, Position: first}, o.cfg.Log.Await(ctx, first)
+			return Created{ID: id, Position: first}, o.ledger.Await(ctx, first)
 		case ctx.Err() != nil || !errors.Is(err, stream.ErrUnavailable):
 			return Created{}, problem(ProblemUnavailable, "", "the log does not answer")
 		}
-		time.Sleep(time.Duration(try+1)*20*time.Millisecond + rand.N(20*time.Millisecond))
+		_ = o.ledger.Later(ctx, try) // the next try tells
 	}
 }
 

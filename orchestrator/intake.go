@@ -147,7 +147,7 @@ func idOf(body []byte) (events.ID, error) {
 // once the promise is on disk; a crash before that brings it again, under the
 // same ID. What can never be accepted is parked.
 func (o *Orchestrator) submitted(w stream.Work) {
-	o.wg.Go(func() {
+	o.goes(func() {
 		o.workers <- struct{}{}
 		defer func() { <-o.workers }()
 		_, err := o.Create(o.background, Submission{

@@ -56,8 +56,11 @@ type Orchestrator struct {
 	cfg     Config
 	log     *slog.Logger
 	life    string
+	ledger  ledger
+	fetcher fetcher
 	table   *table
 	lanes   map[string]*lane
+	goes    func(func()) // runs it beside its caller, as one of wg
 	Metrics *Metrics
 
 	background context.Context // of I/O under way; set by Run before anything starts
@@ -68,6 +71,7 @@ type Orchestrator struct {
 	position   atomic.Uint64   // last commit taken from the queue
 	ready      atomic.Bool
 	recovered  time.Time // when this life began to act; set by Run before anything starts
+	noted      uint64    // the horizon that this life noted last; owned by keepHorizon
 	scanned    uint64    // every commit up to it was read before; set likewise
 	requests   string    // fingerprint of the queue of submissions; set likewise
 }
@@ -95,6 +99,7 @@ func New(cfg Config) *Orchestrator {
 		lanes:   map[string]*lane{},
 		workers: make(chan struct{}, 128), downloads: make(chan struct{}, cfg.Fetches), carrying: make(chan struct{}, maxCarrying),
 	}
+	o.ledger, o.fetcher, o.goes = cfg.Log, cfg.Fetcher, o.wg.Go
 	o.table = newTable(Rules{Life: o.life, Webhooks: cfg.Webhook != nil, MaxTries: cfg.MaxTries, PollAfter: cfg.PollAfter})
 	for _, p := range cfg.Providers {
 		o.lanes[p.Name] = newLane(p.Name, p.Provider, p.Limits)
@@ -159,15 +164,15 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 // recover rebuilds the open table from the log and looks at every entry: the
 // queue's own position is not to be trusted after a power cut.
 func (o *Orchestrator) recover(ctx context.Context) error {
-	after, err := o.cfg.Log.Horizon(ctx)
+	after, err := o.ledger.Horizon(ctx)
 	if err != nil {
 		return err
 	}
-	upto, err := o.cfg.Log.Refresh(ctx)
+	upto, err := o.ledger.Refresh(ctx)
 	if err != nil {
 		return err
 	}
-	err = o.cfg.Log.Scan(ctx, after, upto, func(batch []stream.Entry) error {
+	err = o.ledger.Scan(ctx, after, upto, func(batch []stream.Entry) error {
 		for _, e := range batch {
 			o.see(e)
 		}
@@ -177,7 +182,7 @@ func (o *Orchestrator) recover(ctx context.Context) error {
 		return err
 	}
 	o.recovered, o.scanned = time.Now(), upto
-	for _, e := range o.table.all() {
+	for _, e := range o.table.eldest() {
 		if o.cfg.Alone {
 			o.activate(e)
 		} else {
@@ -264,7 +269,7 @@ func (o *Orchestrator) wake(e *entry, act bool) {
 	e.active = true
 	e.mu.Unlock()
 	if start {
-		o.wg.Go(func() {
+		o.goes(func() {
 			o.workers <- struct{}{}
 			defer func() { <-o.workers }()
 			o.advance(e)
@@ -303,13 +308,17 @@ func (o *Orchestrator) extend(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		for _, e := range o.table.all() {
-			e.mu.Lock()
-			works := slices.Clone(e.works)
-			e.mu.Unlock()
-			for _, w := range works {
-				w.Extend()
-			}
+		o.extendAll()
+	}
+}
+
+func (o *Orchestrator) extendAll() {
+	for _, e := range o.table.all() {
+		e.mu.Lock()
+		works := slices.Clone(e.works)
+		e.mu.Unlock()
+		for _, w := range works {
+			w.Extend()
 		}
 	}
 }
@@ -318,27 +327,31 @@ func (o *Orchestrator) extend(ctx context.Context) error {
 func (o *Orchestrator) keepHorizon(ctx context.Context) error {
 	ticker := time.NewTicker(30 * time.Second)
 	defer ticker.Stop()
-	noted := uint64(0)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		// The position first: what the table holds by then covers everything up to it.
-		at := min(o.position.Load(), o.cfg.Log.Durable())
-		if oldest := o.table.oldest(); oldest != 0 && oldest <= at {
-			at = oldest - 1
-		}
-		if at <= noted {
-			continue
-		}
-		if err := o.cfg.Log.SetHorizon(ctx, at); err != nil {
-			o.log.Warn("horizon not noted", "error", err)
-			continue
-		}
-		noted = at
+		o.noteHorizon(ctx)
 	}
+}
+
+// noteHorizon notes the horizon if it has moved since this life noted it last.
+func (o *Orchestrator) noteHorizon(ctx context.Context) {
+	// The position first: what the table holds by then covers everything up to it.
+	at := min(o.position.Load(), o.ledger.Durable())
+	if oldest := o.table.oldest(); oldest != 0 && oldest <= at {
+		at = oldest - 1
+	}
+	if at <= o.noted {
+		return
+	}
+	if err := o.ledger.SetHorizon(ctx, at); err != nil {
+		o.log.Warn("horizon not noted", "error", err)
+		return
+	}
+	o.noted = at
 }
 
 // Ready reports why no generation would make progress now, or nil.

@@ -45,7 +45,7 @@ func (o *Orchestrator) spawn(e *entry, run func(context.Context) outcome) {
 	e.mu.Lock()
 	e.running++
 	e.mu.Unlock()
-	o.wg.Go(func() {
+	o.goes(func() {
 		out := run(o.background)
 		e.mu.Lock()
 		e.running--
@@ -83,7 +83,7 @@ func (o *Orchestrator) call(e *entry, claim events.Dispatching) {
 func (o *Orchestrator) create(ctx context.Context, l *lane, sequence uint64, call provider.Call) (out called, sent bool) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := o.cfg.Log.Await(ctx, sequence); err != nil {
+	if err := o.ledger.Await(ctx, sequence); err != nil {
 		out.err = &provider.Error{Kind: provider.Unreachable, Cause: err, Err: events.Error{
 			Code: "log", Message: "the claim is not known to be on disk", Class: events.Connection,
 		}}
@@ -124,7 +124,7 @@ func (o *Orchestrator) poll(ctx context.Context, g events.Generation, sequence u
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if out.err = o.cfg.Log.Await(ctx, sequence); out.err != nil {
+	if out.err = o.ledger.Await(ctx, sequence); out.err != nil {
 		return out
 	}
 	started := time.Now()
@@ -166,10 +166,10 @@ func (o *Orchestrator) fetch(ctx context.Context, id events.ID, sequence uint64,
 		out.err = ctx.Err()
 		return out
 	}
-	if out.err = o.cfg.Log.Await(ctx, sequence); out.err != nil {
+	if out.err = o.ledger.Await(ctx, sequence); out.err != nil {
 		return out
 	}
-	out.file, out.err = o.cfg.Fetcher.Fetch(ctx, s.Result.URL, id, s.Slot)
+	out.file, out.err = o.fetcher.Fetch(ctx, s.Result.URL, id, s.Slot)
 	o.Metrics.fetched(out.err, out.file.Size)
 	if out.err != nil {
 		o.log.Info("download failed", "generation", id, "slot", s.Slot, "error", out.err)
@@ -180,7 +180,7 @@ func (o *Orchestrator) fetch(ctx context.Context, id events.ID, sequence uint64,
 // announce tells whoever listens that the generation is completed. It is at most
 // once; GET /v1/changes is the lossless way. The completing commit is on disk.
 func (o *Orchestrator) announce(e *entry) {
-	if err := o.cfg.Log.Announce(o.background, e.id, e.head.Sequence); err != nil {
+	if err := o.ledger.Announce(o.background, e.id, e.head.Sequence); err != nil {
 		o.log.Warn("completion not announced", "generation", e.id, "error", err)
 	}
 }

@@ -71,7 +71,7 @@ func rescuable(out events.Output) bool {
 // leaves out the tasks.
 func (o *Orchestrator) lastTries(ctx context.Context, id events.ID) (events.Generation, error) {
 	var g events.Generation
-	now, _, err := o.cfg.Log.Load(ctx, id)
+	now, _, err := o.ledger.Load(ctx, id)
 	switch {
 	case errors.Is(err, stream.ErrNotFound):
 		return g, problem(ProblemNotFound, "", "no generation has this ID")
@@ -80,7 +80,7 @@ func (o *Orchestrator) lastTries(ctx context.Context, id events.ID) (events.Gene
 	case !now.Done():
 		return g, problem(ProblemInvalid, "path.id", "is a generation that is not completed yet")
 	}
-	history, err := o.cfg.Log.History(ctx, id)
+	history, err := o.ledger.History(ctx, id)
 	if err != nil || !history[len(history)-1].Completes() { // a replica that lags behind
 		return g, problem(ProblemUnavailable, "", "the log does not answer")
 	}

@@ -38,12 +38,12 @@ func (o *Orchestrator) due(e *entry, at time.Time) {
 	// In case that whoever is given it dies: look again. What it does meanwhile
 	// sets another time.
 	o.table.wakeAt(e, time.Now().Add(o.second(e)))
-	o.wg.Go(func() {
+	o.goes(func() {
 		o.workers <- struct{}{}
 		defer func() { <-o.workers }()
 		ctx, cancel := context.WithTimeout(o.background, callTimeout)
 		defer cancel()
-		if err := o.cfg.Log.Check(ctx, e.id, at); err != nil {
+		if err := o.ledger.Check(ctx, e.id, at); err != nil {
 			o.activate(e) // the queue does not take it: better twice than not at all
 		}
 	})

@@ -1,8 +1,10 @@
 package orchestrator
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,6 +95,19 @@ func (t *table) all() []*entry {
 	for _, e := range t.entries {
 		all = append(all, e)
 	}
+	return all
+}
+
+// eldest is every entry, who has waited longest first.
+func (t *table) eldest() []*entry {
+	all := t.all()
+	first := make(map[*entry]uint64, len(all))
+	for _, e := range all {
+		e.mu.Lock()
+		first[e] = e.first
+		e.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b *entry) int { return cmp.Compare(first[a], first[b]) })
 	return all
 }
 

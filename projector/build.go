@@ -53,41 +53,65 @@ func createBuild(ctx context.Context, dir, fingerprint string) (*build, error) {
 // passed over. park is told of completing commits that cannot be read; if it
 // fails, nothing of the batch has been read. It returns how many generations are new.
 func (b *build) apply(ctx context.Context, batch []stream.Entry, park func(stream.Entry, error) error) (added int, err error) {
-	at, read := b.at, 0
+	r := Read(b.at, batch)
+	for _, u := range r.Unreadable {
+		if err := park(u.Entry, u.Cause); err != nil {
+			return 0, fmt.Errorf("park commit at %d: %w", u.Entry.Sequence, err)
+		}
+	}
 	b.entered = b.entered[:0]
-	var entries []catalog.Entry
-	var skipped uint64
+	for _, e := range r.Entries {
+		b.entered = append(b.entered, e.Generation)
+	}
+	if len(r.Entries) > 0 || b.unsaved+r.Commits >= saveEvery {
+		// A transaction that has begun is short, and ends even if ctx does.
+		if added, err = b.cat.Insert(context.WithoutCancel(ctx), r.Entries, r.Upto); err != nil {
+			return 0, final{err}
+		}
+		b.unsaved = 0
+	} else {
+		b.unsaved += r.Commits
+	}
+	b.at, b.skipped = r.Upto, b.skipped+uint64(len(r.Unreadable))
+	return added, nil
+}
+
+// Reading is what a batch of the log brings into a catalog, and how far it brings
+// it: rows and position belong into one transaction.
+type Reading struct {
+	Entries    []catalog.Entry  // of the generations that the batch completes
+	Upto       catalog.Position // of the last commit of the batch
+	Commits    int              // that were read
+	Unreadable []Unreadable     // completing commits without a row
+}
+
+// Unreadable is a completing commit that cannot be read, and why.
+type Unreadable struct {
+	Entry stream.Entry
+	Cause error // wraps events.ErrMalformed
+}
+
+// Read reads a batch, in stream order, for a catalog that is at the position. It
+// is pure. Commits at or below the position are passed over.
+func Read(at catalog.Position, batch []stream.Entry) Reading {
+	r := Reading{Upto: at}
 	for _, e := range batch {
-		if e.Sequence <= b.at.Sequence {
+		if e.Sequence <= at.Sequence {
 			continue
 		}
-		read++
-		at.Sequence, at.Digest = e.Sequence, e.Digest
+		r.Commits++
+		r.Upto.Sequence, r.Upto.Digest = e.Sequence, e.Digest
 		if !e.Completes() {
 			continue
 		}
 		entry, err := entryOf(e)
 		if err != nil {
-			if err := park(e, err); err != nil {
-				return 0, fmt.Errorf("park commit at %d: %w", e.Sequence, err)
-			}
-			skipped++
+			r.Unreadable = append(r.Unreadable, Unreadable{e, err})
 			continue
 		}
-		entries = append(entries, entry)
-		b.entered = append(b.entered, entry.Generation)
+		r.Entries = append(r.Entries, entry)
 	}
-	if len(entries) > 0 || b.unsaved+read >= saveEvery {
-		// A transaction that has begun is short, and ends even if ctx does.
-		if added, err = b.cat.Insert(context.WithoutCancel(ctx), entries, at); err != nil {
-			return 0, final{err}
-		}
-		b.unsaved = 0
-	} else {
-		b.unsaved += read
-	}
-	b.at, b.skipped = at, b.skipped+skipped
-	return added, nil
+	return r
 }
 
 // save writes the position if it lags behind what has been read.

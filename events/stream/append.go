@@ -32,15 +32,28 @@ const (
 //
 // at is when evs were decided: it is the time that the fold gives them.
 func (l *Log) Append(ctx context.Context, id events.ID, after Head, at time.Time, evs ...events.Event) (events.Commit, Head, error) {
+	m, head, err := Message(id, after, at, evs...)
+	if err != nil {
+		return events.Commit{}, Head{}, err
+	}
+	if head.Sequence, err = l.publish(ctx, id, m, after.Sequence, m.Header.Get(headerCommit)); err != nil {
+		return events.Commit{}, Head{}, fmt.Errorf("append to generation=%s: %w", id, err)
+	}
+	l.gate.wrote(head.Sequence)
+	return events.Commit{ID: id, Version: head.Version, Sequence: head.Sequence, Prev: after.Sequence, At: at, Events: evs}, head, nil
+}
+
+// Message is what Append publishes, and the head after it but for its sequence,
+// which the stream gives. The error wraps events.ErrTooLarge.
+func Message(id events.ID, after Head, at time.Time, evs ...events.Event) (*nats.Msg, Head, error) {
 	body, err := events.Encode(at, evs)
 	if err != nil {
-		return events.Commit{}, Head{}, fmt.Errorf("append to generation=%s: %w", id, err)
+		return nil, Head{}, fmt.Errorf("append to generation=%s: %w", id, err)
 	}
 	head := after.next(id, evs, body)
 	m := nats.NewMsg(Subject(id))
 	m.Data = body
-	commit := uuid.NewString()
-	m.Header.Set(headerCommit, commit)
+	m.Header.Set(headerCommit, uuid.NewString())
 	m.Header.Set(headerVersion, strconv.FormatUint(head.Version, 10))
 	m.Header.Set(headerPrev, strconv.FormatUint(after.Sequence, 10))
 	m.Header.Set(headerTypes, events.Types(evs))
@@ -49,12 +62,7 @@ func (l *Log) Append(ctx context.Context, id events.ID, after Head, at time.Time
 		m.Header.Set(headerSeen, head.Seen)
 	}
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(after.Sequence, 10))
-
-	if head.Sequence, err = l.publish(ctx, id, m, after.Sequence, commit); err != nil {
-		return events.Commit{}, Head{}, fmt.Errorf("append to generation=%s: %w", id, err)
-	}
-	l.gate.wrote(head.Sequence)
-	return events.Commit{ID: id, Version: head.Version, Sequence: head.Sequence, Prev: after.Sequence, At: at, Events: evs}, head, nil
+	return m, head, nil
 }
 
 // publish sends the message until its fate is known. Sending it again is
@@ -116,6 +124,18 @@ func (l *Log) resolve(ctx context.Context, id events.ID, expected uint64, commit
 			return 0, ErrConflict
 		}
 		e, err = l.at(ctx, e.Prev, true)
+	}
+}
+
+// Later returns after a moment in which whoever came first may end, before another
+// try of what met a conflict: 5 to 10 ms, a little longer with each try, spread so
+// that many do not come back together. The error is that of ctx.
+func (l *Log) Later(ctx context.Context, try int) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Duration(min(try+1, 10))*5*time.Millisecond + rand.N(5*time.Millisecond)):
+		return nil
 	}
 }
 

@@ -106,10 +106,12 @@ func (h Head) next(id events.ID, evs []events.Event, body []byte) Head {
 // entry is a message that a server gave us: it has it in its files at least.
 func (l *Log) entry(subject string, seq uint64, stored time.Time, h nats.Header, body []byte) Entry {
 	l.gate.wrote(seq)
-	return entryOf(subject, seq, stored, h, body)
+	return EntryOf(subject, seq, stored, h, body)
 }
 
-func entryOf(subject string, seq uint64, stored time.Time, h nats.Header, body []byte) Entry {
+// EntryOf is the entry of a stored message. What is missing among its headers is
+// empty in it.
+func EntryOf(subject string, seq uint64, stored time.Time, h nats.Header, body []byte) Entry {
 	id, _ := ParseSubject(subject)
 	return Entry{
 		ID: id, Subject: subject, Sequence: seq,

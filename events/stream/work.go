@@ -18,8 +18,18 @@ const AckWait = 30 * time.Second
 type Work struct {
 	Entry
 	Header nats.Header
-	msg    jetstream.Msg
+	msg    Taken
 }
+
+// Taken is a message that a queue gave out; every jetstream.Msg is one.
+type Taken interface {
+	Ack() error
+	InProgress() error
+	NakWithDelay(time.Duration) error
+}
+
+// NewWork is the work of an entry that a queue gave out as m.
+func NewWork(e Entry, h nats.Header, m Taken) Work { return Work{Entry: e, Header: h, msg: m} }
 
 // Ack says that what this commit brought is done.
 func (w Work) Ack() {
@@ -78,10 +88,7 @@ func (l *Log) consume(ctx context.Context, stream, filter, name string, handle f
 		if err != nil {
 			return
 		}
-		handle(Work{
-			Entry:  l.taken(stream, m, meta),
-			Header: m.Headers(), msg: m,
-		})
+		handle(NewWork(l.taken(stream, m, meta), m.Headers(), m))
 	}, jetstream.PullMaxMessages(2*batchMax))
 	if err != nil {
 		return fmt.Errorf("consume %s: %w", stream, err)
@@ -95,7 +102,7 @@ func (l *Log) consume(ctx context.Context, stream, filter, name string, handle f
 // taken is a message of one of the queues; only those of the log tell how far it
 // is on disk.
 func (l *Log) taken(stream string, m jetstream.Msg, meta *jetstream.MsgMetadata) Entry {
-	e := entryOf(m.Subject(), meta.Sequence.Stream, meta.Timestamp.UTC(), m.Headers(), m.Data())
+	e := EntryOf(m.Subject(), meta.Sequence.Stream, meta.Timestamp.UTC(), m.Headers(), m.Data())
 	if stream == Name {
 		l.gate.wrote(e.Sequence)
 	}

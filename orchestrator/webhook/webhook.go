@@ -31,7 +31,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -59,9 +58,17 @@ const (
 // bodyTimeout is for the whole body: a place is not held for one that trickles.
 const bodyTimeout = time.Minute
 
+// Log is what deliveries are appended to: a *stream.Log.
+type Log interface {
+	Head(context.Context, events.ID) (stream.Head, error)
+	Append(context.Context, events.ID, stream.Head, time.Time, ...events.Event) (events.Commit, stream.Head, error)
+	Await(ctx context.Context, sequence uint64) error
+	Later(ctx context.Context, try int) error
+}
+
 // Config is what a Handler works with. All but Spool must be set.
 type Config struct {
-	Log       *stream.Log
+	Log       Log
 	Bucket    *blob.Bucket
 	Providers map[string]provider.Provider // by instance name
 	Keys      Keys
@@ -207,7 +214,7 @@ func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate
 func (h *Handler) append(ctx context.Context, id events.ID, head stream.Head, d events.Delivered) (fate string, code int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for {
+	for try := 0; ; try++ {
 		c, now, err := h.cfg.Log.Append(ctx, id, head, events.Now(), d)
 		if err == nil {
 			h.cfg.Logger.Info("committed", "generation", id, "types", d.Type(), "version", c.Version, "sequence", c.Sequence)
@@ -219,10 +226,8 @@ func (h *Handler) append(ctx context.Context, id events.ID, head stream.Head, d 
 		if !errors.Is(err, stream.ErrConflict) {
 			return failed("no_log", err)
 		}
-		select {
-		case <-ctx.Done():
-			return failed("no_log", ctx.Err())
-		case <-time.After(rand.N(10 * time.Millisecond)):
+		if err := h.cfg.Log.Later(ctx, try); err != nil {
+			return failed("no_log", err)
 		}
 		if head, err = h.cfg.Log.Head(ctx, id); err != nil {
 			return failed("no_log", err)
