@@ -17,6 +17,7 @@ import (
 	"gocloud.dev/gcerrors"
 
 	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/disk"
 )
 
 // ErrBucket is wrapped by every error that is the bucket's, or comes of the
@@ -38,8 +39,39 @@ var ErrNotFound = errors.New("no such file")
 // until Close.
 type Bucket struct {
 	bucket *gocloud.Bucket
-	dir    string     // root of a bucket that is a directory, else empty
 	inputs sync.Mutex // held while a file of an input is written
+
+	// Of a bucket that is a directory:
+	dir  string // its root; else empty
+	own  *disk.Barrier
+	sync func(context.Context) error // own.Wait, or that of ShareSync
+}
+
+// ShareSync has new files of a directory wait for a sync that others share, in
+// place of the bucket's own: wait must return nil only once a sync of the whole
+// file system that the directory is on has ended that began after the call. It
+// is called before the first write. Buckets that are no directory take no notice.
+func (b *Bucket) ShareSync(wait func(context.Context) error) { b.sync = wait }
+
+// Dir is the directory that the bucket is; empty if it is none.
+func (b *Bucket) Dir() string { return b.dir }
+
+// Broken is closed when a sync of a directory, the bucket's own, has failed:
+// nothing can be written any more, and the process should end. Err says why. For
+// other buckets it is nil.
+func (b *Bucket) Broken() <-chan struct{} {
+	if b.own == nil {
+		return nil
+	}
+	return b.own.Broken()
+}
+
+// Err is why Broken is closed, nil while it is not.
+func (b *Bucket) Err() error {
+	if b.own == nil {
+		return nil
+	}
+	return b.own.Err()
 }
 
 // Open opens the bucket at rawURL:

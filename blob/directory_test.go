@@ -103,13 +103,11 @@ func TestListOfALostDirectoryFails(t *testing.T) {
 
 const killedDir = "GENSTREAM_TEST_KILLED_DIR"
 
-func TestKilledWriteLeavesOnlyALeftover(t *testing.T) {
-	if dir := os.Getenv(killedDir); dir != "" {
-		writeUntilKilled(t, dir)
-	}
-	dir := t.TempDir()
-	b := open(t, dir)
-	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledWriteLeavesOnlyALeftover$")
+// killedIn runs a writer in another process on dir, kills it in the midst of a
+// file, and returns the one file that it leaves.
+func killedIn(t *testing.T, dir, test string) string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+test+"$")
 	cmd.Env = append(os.Environ(), killedDir+"="+dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -126,14 +124,55 @@ func TestKilledWriteLeavesOnlyALeftover(t *testing.T) {
 	if line != "writing\n" {
 		t.Fatalf("the writer said %q, %v", line, err)
 	}
-	if files := regular(t, dir); len(files) != 1 {
+	files := regular(t, dir)
+	if len(files) != 1 {
 		t.Fatalf("the killed writer left %q, want one file", files)
 	}
+	return files[0]
+}
+
+// hang says that the writer is within its file, and stays there.
+func hang() io.Reader {
+	return hook(func() {
+		os.Stdout.WriteString("writing\n")
+		select {}
+	})
+}
+
+func TestKilledWriteLeavesAFileThatNobodyNames(t *testing.T) {
+	if dir := os.Getenv(killedDir); dir != "" {
+		b := open(t, dir)
+		b.Keep(t.Context(), anID, 5, io.MultiReader(bytes.NewReader(png(mega)), hang()), 2*mega)
+	}
+	dir := t.TempDir()
+	b := open(t, dir)
+	left := killedIn(t, dir, t.Name())
+	if id, slot, kind, err := blob.ParseKey(left); id != anID || slot != 5 || kind != blob.OutputFile || err != nil {
+		t.Errorf("what is left, %q, parses as %s, %d, %d, %v", left, id, slot, kind, err)
+	}
+	if _, ok := list(t, b, within)[left]; !ok {
+		t.Error("what is left is not listed, so nobody would remove it")
+	}
+	if err := b.Delete(t.Context(), left); err != nil {
+		t.Error(err)
+	}
+	isEmpty(t, b)
+}
+
+// A file for inputs is known by its name: it must never be there in part.
+func TestKilledUploadLeavesOnlyALeftover(t *testing.T) {
+	if dir := os.Getenv(killedDir); dir != "" {
+		b := open(t, dir)
+		blob.WriteInput(t.Context(), b, io.MultiReader(bytes.NewReader(png(mega)), hang()))
+	}
+	dir := t.TempDir()
+	b := open(t, dir)
+	killedIn(t, dir, t.Name())
 	if all := list(t, b, ""); len(all) != 0 {
 		t.Errorf("listed as files: %v", all)
 	}
 	var left []blob.Object
-	for o, err := range b.Leftovers(t.Context(), within) {
+	for o, err := range b.Leftovers(t.Context(), "inputs/") {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,8 +181,8 @@ func TestKilledWriteLeavesOnlyALeftover(t *testing.T) {
 	if len(left) != 1 {
 		t.Fatalf("leftovers: %v", left)
 	}
-	if id, slot, kind, err := blob.ParseKey(left[0].Key); id != anID || slot != 5 || kind != blob.Leftover || err != nil {
-		t.Errorf("the leftover %q parses as %s, %d, %d, %v", left[0].Key, id, slot, kind, err)
+	if _, slot, kind, err := blob.ParseKey(left[0].Key); slot != -1 || kind != blob.Leftover || err != nil {
+		t.Errorf("the leftover %q parses as %d, %d, %v", left[0].Key, slot, kind, err)
 	}
 	if r, err := b.Read(t.Context(), left[0].Key); err == nil {
 		r.Close()
@@ -153,14 +192,4 @@ func TestKilledWriteLeavesOnlyALeftover(t *testing.T) {
 		t.Error(err)
 	}
 	isEmpty(t, b)
-}
-
-// writeUntilKilled is the other process: it stops within the file and says so.
-func writeUntilKilled(t *testing.T, dir string) {
-	b := open(t, dir)
-	stop := hook(func() {
-		os.Stdout.WriteString("writing\n")
-		select {}
-	})
-	b.Keep(t.Context(), anID, 5, io.MultiReader(bytes.NewReader(png(mega)), stop), 2*mega)
 }

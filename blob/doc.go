@@ -21,7 +21,7 @@
 //	generations/<id>/<slot>-<random>.<ext>      the file of one output
 //	generations/<id>/delivery-<random>.json     a delivery as it came
 //	inputs/<sha256>                             a file that was uploaded for inputs
-//	<any of them>.<hex>.tmp                     a write to a directory that was interrupted
+//	inputs/<sha256>.<hex>.tmp                   a write of such a file to a directory that was interrupted
 //
 // The random part has 128 bits. Two writers of the same slot (a worker that was
 // believed dead, and its successor) never meet: each writes a file of its own, the
@@ -34,13 +34,14 @@
 //
 // When [Bucket.Keep], [Bucket.KeepRaw] or [Bucket.KeepInput] returns a key, the file
 // is whole and is where the bucket keeps things: on disk for a directory, with every
-// folder that leads to it; acknowledged by the server for S3 and its like; nowhere
+// folder that leads to it (many files share one sync, see package disk); acknowledged by the server for S3 and its like; nowhere
 // for mem://. An event may name it.
 //
 // When they return an error, the file is not in the bucket. There are two
 // exceptions, and gc removes what they leave: the bucket fails so thoroughly that
 // even taking back what was written fails (the error says so), and the process is
-// killed. See [Bucket.Leftovers] for what a kill leaves in a directory. A kill in the
+// killed: a directory then has a part of the file under a key that nobody was told,
+// or what [Bucket.Leftovers] lists. A kill in the
 // midst of a large upload to S3 leaves parts of an upload that was never completed,
 // which no listing shows: give the bucket a lifecycle rule that aborts incomplete
 // multipart uploads after a day.

@@ -84,8 +84,10 @@ func (b *Bucket) hasInput(ctx context.Context, file events.File) (bool, error) {
 		return false, fmt.Errorf("keep input: %w", fault(err))
 	}
 	// Whoever wrote it may have been killed, or be, between renaming it and this.
-	if err := b.syncFolders(file.BlobKey); err != nil {
-		return false, fmt.Errorf("keep input: %w: %w", ErrBucket, err)
+	if b.dir != "" {
+		if err := b.sync(ctx); err != nil {
+			return false, fmt.Errorf("keep input: %w: %w", ErrBucket, err)
+		}
 	}
 	return true, nil
 }

@@ -30,7 +30,7 @@ const (
 	inputs    = "inputs" // events.InputKey has the other half of these names
 	rawPrefix = "delivery-"
 	rawExt    = "json"
-	tempExt   = ".tmp" // fileblob writes <key>.<time in hex>.tmp, then renames
+	tempExt   = ".tmp" // of <key>.<hex>.tmp, which is renamed when it is whole
 )
 
 // Key names the file of one output. The random part is 32 lower-case hex
@@ -55,7 +55,7 @@ func checked(want Kind, key string) string {
 }
 
 // ParseKey takes a key apart. It accepts exactly what Key, RawKey and
-// events.InputKey make, and what fileblob leaves of an interrupted write of those;
+// events.InputKey make, and what an interrupted write of those may have left;
 // every character of the key is checked, so that what it accepts is safe as a path.
 // The slot is -1 where there is none, and the ID of an input's file, which is no
 // single generation's, is empty. The error wraps ErrKey.
@@ -93,7 +93,7 @@ func parse(key string) (id events.ID, slot int, kind Kind, ok bool) {
 	return id, slot, OutputFile, isHex(random, 32, 32) && isExt(ext)
 }
 
-// cutTemp takes fileblob's ending off the name of a temporary file.
+// cutTemp takes the ending off the name of a temporary file.
 func cutTemp(key string) (whole string, ok bool) {
 	key, ok = strings.CutSuffix(key, tempExt)
 	dot := strings.LastIndexByte(key, '.')

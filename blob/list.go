@@ -28,8 +28,8 @@ type Object struct {
 const listPage = 1024
 
 // List yields the files whose keys begin with prefix, in no promised order:
-// everything that Keep, KeepRaw and KeepInput have written, and nothing else. Leftovers and
-// files that are not ours are not shown. A file that comes or goes while the list
+// everything that Keep, KeepRaw and KeepInput have written, or were writing when the
+// process was killed, and nothing else. Leftovers and files that are not ours are not shown. A file that comes or goes while the list
 // is being read may be shown or not. An error, which wraps ErrBucket, is the last
 // that is yielded: a list that ends without one is complete.
 func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {

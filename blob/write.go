@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	gocloud "gocloud.dev/blob"
@@ -15,6 +16,7 @@ import (
 	"gocloud.dev/gcerrors"
 
 	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/disk"
 )
 
 const (
@@ -24,66 +26,108 @@ const (
 	parallelParts = 2
 	takeBack      = 10 * time.Second // for removing what a failed write may have left
 	folderMode    = 0o750
+	fileMode      = 0o640
 )
 
 // put writes one new file and returns once it is durable. Errors wrap ErrBucket.
-//
-// fileblob syncs nothing: after a power cut its files are there and empty. So for
-// a directory the steps are these, and a crash between them leaves
-//
-//	make generations/<id>           an empty folder, or none
-//	write to <key>.<hex>.tmp        a leftover with any part of the content
-//	sync the file                   a leftover, whole
-//	rename it to <key>              either name, the content whole; or neither, if the folder is lost
-//	sync generations/<id>           the same: the file has its name, but its folder may have none
-//	sync generations                the file, durable
-//
-// and only then may an event name it. Before that, whatever is found is an orphan.
-// The folders generations and inputs and those above them were synced by
-// openDirectory; an input's file stands in its folder directly.
 func (b *Bucket) put(ctx context.Context, key, contentType string, r io.Reader) error {
+	put := b.putFile
+	if b.dir == "" {
+		put = b.putRemote
+	}
+	err := put(ctx, key, contentType, r)
+	if err == nil {
+		return nil
+	}
+	// The file may be there all the same: not synced, or the server's answer was
+	// lost. Nobody has heard of its key, unless it says what is in the file: then
+	// others may have written, and named, the same.
+	if _, ours := events.ParseInputKey(key); !ours {
+		err = errors.Join(err, b.unput(ctx, key))
+	}
+	return fmt.Errorf("write %s: %w: %w", key, ErrBucket, err)
+}
+
+func (b *Bucket) putRemote(ctx context.Context, key, contentType string, r io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var file *os.File // the temporary file, if the bucket is a directory
-	opts := gocloud.WriterOptions{ContentType: contentType, MaxConcurrency: parallelParts}
-	if b.dir != "" {
-		opts.BeforeWrite = func(as func(any) bool) error {
-			if !as(&file) {
-				return errors.New("fileblob gives no *os.File to sync")
-			}
-			return nil
-		}
-	}
-	w, err := b.bucket.NewWriter(ctx, key, &opts)
+	w, err := b.bucket.NewWriter(ctx, key, &gocloud.WriterOptions{ContentType: contentType, MaxConcurrency: parallelParts})
 	if err != nil {
-		return fmt.Errorf("write %s: %w: %w", key, ErrBucket, err)
+		return err
 	}
-	// Only Write, not ReadFrom: that copies in small pieces.
-	_, err = io.CopyBuffer(struct{ io.Writer }{w}, r, make([]byte, copyBuffer))
-	if err == nil && file != nil {
-		err = file.Sync()
-	}
-	if err != nil {
+	if err := copyAll(w, r); err != nil {
 		cancel()  // before Close: it tells every driver to write nothing
 		w.Close() // says only that it was cancelled
-		err = errors.Join(err, removeTemp(file))
-		return fmt.Errorf("write %s: %w: %w", key, ErrBucket, err)
+		return err
 	}
-	if err = w.Close(); err == nil {
-		err = b.syncFolders(key)
+	return w.Close()
+}
+
+// putFile is put for a directory. gocloud's fileblob syncs nothing: after a power
+// cut its files are there and empty. So the steps are these, and a crash between
+// them leaves
+//
+//	make generations/<id>   an empty folder, or none
+//	write <key>             a file with any part of the content, or none
+//	the shared sync         the file, durable, with the folders that lead to it
+//
+// and only then may an event name it. Before that, whatever is found is an orphan.
+//
+// A file for inputs is known by its name alone, so it gets that name when it is
+// whole: it is written to <key>.<hex>.tmp, synced, and renamed. That costs two
+// syncs, and uploads are few.
+func (b *Bucket) putFile(ctx context.Context, key, _ string, r io.Reader) error {
+	path := b.path(key)
+	if _, named := events.ParseInputKey(key); named {
+		temp := path + "." + random()[:16] + tempExt
+		if err := writeFile(temp, r, (*os.File).Sync); err != nil {
+			return err
+		}
+		if err := os.Rename(temp, path); err != nil {
+			return errors.Join(err, os.Remove(temp))
+		}
+	} else if err := writeFile(path, r, nil); err != nil {
+		return err
+	}
+	return b.sync(ctx)
+}
+
+// writeFile makes a file that was not there before, and removes it if it fails.
+func writeFile(path string, r io.Reader, sync func(*os.File) error) error {
+	create := func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode) }
+	f, err := create()
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.Mkdir(filepath.Dir(path), folderMode); err == nil || errors.Is(err, fs.ErrExist) {
+			f, err = create()
+		}
 	}
 	if err != nil {
-		// The file may be there all the same: renamed but not synced, or the
-		// server's answer was lost. Nobody has heard of its key, unless it says what
-		// is in the file: then others may have written, and named, the same.
-		err = errors.Join(err, removeTemp(file))
-		if _, ours := events.ParseInputKey(key); !ours {
-			err = errors.Join(err, b.unput(ctx, key))
-		}
-		return fmt.Errorf("write %s: %w: %w", key, ErrBucket, err)
+		return err
+	}
+	if err = copyAll(f, r); err == nil && sync != nil {
+		err = sync(f)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
 	}
 	return nil
 }
+
+// buffers are for copying: most files are smaller than one.
+var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
+func copyAll(w io.Writer, r io.Reader) error {
+	buffer := buffers.Get().(*[copyBuffer]byte)
+	defer buffers.Put(buffer)
+	_, err := io.CopyBuffer(writerOnly{w}, readerOnly{r}, buffer[:])
+	return err
+}
+
+// These hide the shortcuts of io.Copy, which bring buffers of their own.
+type (
+	writerOnly struct{ io.Writer }
+	readerOnly struct{ io.Reader }
+)
 
 // unput removes what a failed write may have left, even if ctx has ended. What
 // cannot be removed is an orphan.
@@ -96,31 +140,8 @@ func (b *Bucket) unput(ctx context.Context, key string) error {
 	return nil
 }
 
-// removeTemp removes the temporary file that fileblob forgets when closing it fails.
-func removeTemp(file *os.File) error {
-	if file == nil {
-		return nil
-	}
-	if err := os.Remove(file.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// syncFolders makes the name of a new file durable: its own entry, then the entry
-// of its generation's folder. The second is never skipped because the folder was
-// there already: another writer may have made it a moment ago and not have synced
-// it yet. If there is nothing to write, a sync costs next to nothing.
-func (b *Bucket) syncFolders(key string) error {
-	if b.dir == "" {
-		return nil
-	}
-	own := filepath.Dir(filepath.Join(b.dir, filepath.FromSlash(key)))
-	if err := syncFolder(own); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(own))
-}
+// path is where a directory keeps the file of a key, which is one of ours.
+func (b *Bucket) path(key string) string { return filepath.Join(b.dir, filepath.FromSlash(key)) }
 
 // openDirectory opens the directory dir as a bucket, with what leads to it on
 // disk. Temporary files stand beside the final ones (elsewhere they could not be
@@ -150,7 +171,8 @@ func openDirectory(dir string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
-	return &Bucket{bucket: b, dir: dir}, nil
+	own := disk.NewBarrier(func() error { return disk.SyncTree(dir) })
+	return &Bucket{bucket: b, dir: dir, own: own, sync: own.Wait}, nil
 }
 
 // makeFolder is os.MkdirAll that syncs, from the top down, the folder in which

@@ -59,8 +59,8 @@ func projection(p *projector.Projector) collection {
 	}
 }
 
-// disk is the room where the data directory is.
-func disk(dir string) collection {
+// room is how much there is left where the data directory is.
+func room(dir string) collection {
 	size := func(read func(free, total int64) int64) func() float64 {
 		return func() float64 {
 			free, total, err := natsd.Free(dir)

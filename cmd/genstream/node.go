@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -52,6 +53,8 @@ type node struct {
 	conn         *nats.Conn
 	stream       *stream.Log
 	bucket       *blob.Bucket
+	files        atomic.Bool // there may be files in the bucket that are not on disk
+	together     bool        // the bucket and the log are on one file system
 	sim          *sim.Server // simulated provider only
 	orchestrator *orchestrator.Orchestrator
 	projector    *projector.Projector
@@ -96,6 +99,7 @@ func openNode(ctx context.Context, cfg config, w wires, log *slog.Logger) (n *no
 	if n.bucket, err = blob.Open(ctx, cfg.Bucket); err != nil {
 		return n, err
 	}
+	n.shareSync()
 	if n.keys, err = webhookKeys(cfg); err != nil {
 		return n, err
 	}
@@ -122,9 +126,12 @@ func (n *node) openLog(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		gate := n.cfg.Fsync != fsyncAlways
+		every, err := parseFsync(n.cfg.Fsync)
+		if err != nil {
+			return err
+		}
 		n.server, err = natsd.Start(natsd.Config{
-			Dir: dir, Listen: n.cfg.NATSListen, Admin: admin, Requester: requester, Gate: gate, Log: n.log,
+			Dir: dir, Listen: n.cfg.NATSListen, Admin: admin, Requester: requester, Gate: n.cfg.Fsync != fsyncAlways, Log: n.log,
 		})
 		if err != nil {
 			return err
@@ -133,8 +140,8 @@ func (n *node) openLog(ctx context.Context) error {
 		// Whatever the mode, a life before this one may have been killed between a write
 		// and its sync. What it left is read, and so must be on disk.
 		open.Own, open.SyncAll = true, n.server.SyncAll
-		if gate {
-			open.Sync = n.server.SyncLog
+		if n.cfg.Fsync != fsyncAlways && every == 0 {
+			open.Sync = n.syncDisk
 		}
 	} else {
 		var err error
@@ -197,10 +204,15 @@ func (n *node) run(ctx context.Context, ready func()) error {
 		select {
 		case <-n.stream.Broken():
 			return n.stream.Err()
+		case <-n.bucket.Broken():
+			return n.bucket.Err()
 		case <-ctx.Done():
 			return nil
 		}
 	})
+	if every, _ := parseFsync(n.cfg.Fsync); every > 0 && n.server != nil {
+		part("sync", func() error { return n.syncEvery(ctx, every) })
+	}
 	if ready != nil {
 		parts.Go(ready)
 	}

@@ -28,15 +28,18 @@ const parts = `
 # What happened. Nothing below it: everybody can read it, test it and trust it.
 events:
 
+# A sync that many share; the log and the bucket wait for it alike.
+events/disk:
+
 # The log is the only place that speaks to the stream; the server is for whoever
 # embeds it, so that clients do not link one.
-events/stream:            events
+events/stream:            events events/disk
 events/stream/streamtest: events events/stream
-events/natsd:             events/stream
+events/natsd:             events/disk events/stream
 events/natsd/natsdtest:   events/stream
 
 # The bytes. It knows IDs, and nothing of providers or of the log.
-blob: events
+blob: events events/disk
 
 # What makes things happen. A provider knows neither the log nor the bucket: it
 # turns bodies into facts about tasks.
@@ -99,7 +102,7 @@ github.com/spf13/pflag:                 cmd/genstream
 # IDs are minted at the edges: events only checks and derives them.
 github.com/google/uuid:                 events/stream events/stream/streamtest orchestrator cmd/genstream cmd/genstream/verify cmd/genstream/doctor cmd/genstream/bench/fill
 golang.org/x/crypto/bcrypt:             events/natsd
-golang.org/x/sys/unix:                  events/natsd blob cmd/genstream cmd/genstream/bench/floor
+golang.org/x/sys/unix:                  events/disk events/natsd blob cmd/genstream cmd/genstream/bench/floor
 golang.org/x/sync:                      cmd/genstream projector/api
 `
 

@@ -107,7 +107,7 @@ func (n *node) openRoles(ctx context.Context) (err error) {
 		}
 		n.metrics.MustRegister(timing.requested, timing.completed, projection(n.projector))
 	}
-	n.metrics.MustRegister(logMetrics(n.stream), disk(n.cfg.Data),
+	n.metrics.MustRegister(logMetrics(n.stream), room(n.cfg.Data),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return nil
 }

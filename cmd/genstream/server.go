@@ -29,25 +29,18 @@ or in the file that --config names. Flags come before the environment, that befo
 			if err := cfg.resolve(cmd); err != nil {
 				return err
 			}
-			if cfg.Fsync != fsyncGate && cfg.Fsync != fsyncAlways {
-				return fmt.Errorf("--fsync %q is neither %s nor %s", cfg.Fsync, fsyncGate, fsyncAlways)
+			if _, err := parseFsync(cfg.Fsync); err != nil {
+				return err
 			}
 			cfg.Roles = []string{roleOrchestrator, roleIngress, roleAPI}
 			return serve(cmd.Context(), cfg, cmd.ErrOrStderr(), cmd.OutOrStdout())
 		},
 	}
 	serverFlags(c.Flags(), &cfg)
-	c.Flags().StringVar(&cfg.Fsync, "fsync", fsyncGate, "how appends reach the disk before anything rests on them: gate (many share a sync) or always (each has its own)")
+	c.Flags().StringVar(&cfg.Fsync, "fsync", fsyncGate, "how appends reach the disk before anything rests on them: gate (many share a sync) or always (each has its own); or a time like 100ms: nothing waits for the disk, and a power cut takes what was acknowledged in so long before it")
 	c.Flags().StringVar(&cfg.NATSListen, "nats-listen", "", "address for NATS clients, with users admin and requester (their passwords are in --data)")
 	return c
 }
-
-// The values of --fsync. Either way nothing leaves the process before what it
-// rests on is on disk.
-const (
-	fsyncGate   = "gate"
-	fsyncAlways = "always"
-)
 
 func serveCommand() *cobra.Command { return serveCommandWith(new(config)) }
 

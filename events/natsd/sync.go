@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/genstream/genstream/events/disk"
 	"github.com/genstream/genstream/events/stream"
 )
 
@@ -35,17 +36,7 @@ func (s *Server) SyncLog() error { return s.blocks.sync() }
 
 // SyncAll brings everything on the store's file system to disk. It is for what
 // SyncLog does not cover: new streams and their metadata, and other streams.
-func (s *Server) SyncAll() error {
-	dir, err := os.Open(s.dir)
-	if err != nil {
-		return fmt.Errorf("sync store: %w", err)
-	}
-	defer dir.Close()
-	if err := unix.Syncfs(int(dir.Fd())); err != nil {
-		return fmt.Errorf("sync store: %w", err)
-	}
-	return nil
-}
+func (s *Server) SyncAll() error { return disk.SyncTree(s.dir) }
 
 func (b *blocks) sync() error {
 	b.mu.Lock()

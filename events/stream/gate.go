@@ -3,8 +3,9 @@ package stream
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
+
+	"github.com/genstream/genstream/events/disk"
 )
 
 // gate is where the durable sequence is known: the one place that whatever leaves
@@ -14,34 +15,35 @@ import (
 // that was acknowledged or read is on disk, and the gate only notes it. With a
 // server that does not, the gate syncs: appends go in at full speed, and whoever
 // must not go on before his is on disk waits for a sync that began after it. Many
-// share one. It adapts by itself: alone, one waits for one sync; together, those
-// that come while a sync runs share the next.
+// share one, and with them the files of a bucket that is a directory.
 type gate struct {
 	durable atomic.Uint64 // on disk up to here
 	written atomic.Uint64 // in the server's files up to here, at least
-	sync    func() error  // nil: the server syncs before it acknowledges
-
-	mu      sync.Mutex
-	running bool          // a goroutine syncs
-	next    *round        // what those wait for who come now
-	failed  error         // of a sync: final
-	broken  chan struct{} // closed when failed is set
+	barrier *disk.Barrier
+	synced  bool // the server syncs before it acknowledges
 }
 
-// round is one sync to come.
-type round struct {
-	done   chan struct{}
-	wanted bool // somebody waits for it
-}
-
+// newGate makes a gate; sync is nil if the server syncs.
 func newGate(sync func() error) *gate {
-	return &gate{sync: sync, next: &round{done: make(chan struct{})}, broken: make(chan struct{})}
+	g := &gate{synced: sync == nil}
+	g.barrier = disk.NewBarrier(func() error {
+		upto := g.written.Load() // what is written from here on is for the next round
+		if sync == nil {
+			return nil
+		}
+		if err := sync(); err != nil {
+			return fmt.Errorf("%w: %w", ErrSync, err)
+		}
+		raise(&g.durable, upto)
+		return nil
+	})
+	return g
 }
 
 // wrote notes that the server has the log up to the sequence in its files.
 func (g *gate) wrote(sequence uint64) {
 	raise(&g.written, sequence)
-	if g.sync == nil {
+	if g.synced {
 		raise(&g.durable, sequence)
 	}
 }
@@ -51,79 +53,17 @@ func (g *gate) wrote(sequence uint64) {
 func (g *gate) await(ctx context.Context, sequence uint64) error {
 	g.wrote(sequence)
 	for g.durable.Load() < sequence {
-		if err := g.barrier(ctx); err != nil {
+		if err := g.barrier.Wait(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// barrier returns once a sync has ended that began after the call: whatever the
-// server had in its files by then is on disk.
-func (g *gate) barrier(ctx context.Context) error {
-	if g.sync == nil {
-		return nil
-	}
-	g.mu.Lock()
-	if g.failed != nil {
-		g.mu.Unlock()
-		return g.failed
-	}
-	r := g.next
-	r.wanted = true
-	if !g.running {
-		g.running = true
-		go g.run()
-	}
-	g.mu.Unlock()
-	select {
-	case <-r.done:
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		return g.failed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// run syncs, round after round, until nobody waits.
-func (g *gate) run() {
-	for {
-		g.mu.Lock()
-		r := g.next
-		g.next = &round{done: make(chan struct{})}
-		upto := g.written.Load() // what is written from here on is for the next round
-		g.mu.Unlock()
-
-		err := g.sync()
-		if err != nil {
-			_ = g.fail(err)
-		}
-		g.mu.Lock()
-		if g.failed == nil {
-			raise(&g.durable, upto)
-		}
-		close(r.done)
-		more := g.failed == nil && g.next.wanted
-		g.running = more
-		g.mu.Unlock()
-		if !more {
-			return
-		}
-	}
-}
-
-// fail notes that a sync has failed, for good: the kernel may have dropped what it
-// could not write, and a second try would succeed without it. Only the log on disk
-// tells what is there.
+// fail ends the gate for good: a sync beside its own has failed.
 func (g *gate) fail(err error) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.failed == nil {
-		g.failed = fmt.Errorf("%w: %w", ErrSync, err)
-		close(g.broken)
-	}
-	return g.failed
+	g.barrier.Fail(fmt.Errorf("%w: %w", ErrSync, err))
+	return g.barrier.Err()
 }
 
 func raise(a *atomic.Uint64, to uint64) {

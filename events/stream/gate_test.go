@@ -85,7 +85,7 @@ func TestFailedSyncIsFinal(t *testing.T) {
 			t.Errorf("durable %d after a failed sync", g.durable.Load())
 		}
 		select {
-		case <-g.broken:
+		case <-g.barrier.Broken():
 		default:
 			t.Error("broken is not closed")
 		}

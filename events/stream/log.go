@@ -137,14 +137,15 @@ func (l *Log) Queued() bool { return l.queued }
 
 // Broken is closed when a sync has failed: nothing passes any more, and the
 // process should end.
-func (l *Log) Broken() <-chan struct{} { return l.gate.broken }
+func (l *Log) Broken() <-chan struct{} { return l.gate.barrier.Broken() }
 
 // Err is why Broken is closed, wrapping ErrSync; nil while it is not.
-func (l *Log) Err() error {
-	l.gate.mu.Lock()
-	defer l.gate.mu.Unlock()
-	return l.gate.failed
-}
+func (l *Log) Err() error { return l.gate.barrier.Err() }
+
+// Sync returns once a sync of the log has ended that began after the call. It is
+// for whoever has the log's sync cover more than the log (Config.Sync): what he
+// wrote before is on disk then too. The error is Await's.
+func (l *Log) Sync(ctx context.Context) error { return l.gate.barrier.Wait(ctx) }
 
 // Refresh reads the end of the log from the stream, and returns once it is on disk.
 func (l *Log) Refresh(ctx context.Context) (uint64, error) {
