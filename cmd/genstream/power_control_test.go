@@ -50,7 +50,7 @@ func (p *powered) heard() bool {
 func withoutSync(t *testing.T) string {
 	t.Helper()
 	temp := t.TempDir()
-	source, err := filepath.Abs("../../events/natsd/sync.go")
+	source, err := filepath.Abs("sync.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,14 +58,14 @@ func withoutSync(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const sync = "func (s *Server) SyncLog() error { return s.blocks.sync() }"
+	const sync = "func (n *node) syncDisk() error {\n"
 	if !bytes.Contains(text, []byte(sync)) {
 		t.Fatalf("%s has no %q any more: the control has to be written anew", source, sync)
 	}
 	changed, overlay, program := filepath.Join(temp, "sync.go"), filepath.Join(temp, "overlay.json"), filepath.Join(temp, "genstream")
 	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{source: changed}})
 	if err == nil {
-		err = os.WriteFile(changed, bytes.Replace(text, []byte(sync), []byte("func (s *Server) SyncLog() error { return nil }"), 1), 0o600)
+		err = os.WriteFile(changed, bytes.Replace(text, []byte(sync), []byte(sync+"\treturn nil\n}\n\nfunc (n *node) syncDiskOfTheProduct() error {\n"), 1), 0o600)
 	}
 	if err == nil {
 		err = os.WriteFile(overlay, replace, 0o600)
