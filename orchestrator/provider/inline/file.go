@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -89,21 +90,27 @@ func (d *decoder) write(p []byte) {
 		d.payload(p)
 		return
 	}
-	d.head = append(d.head, p...)
-	const scheme = "data:"
-	n := min(len(d.head), len(scheme))
-	switch comma := bytes.IndexByte(d.head, ','); {
-	case !strings.EqualFold(string(d.head[:n]), scheme[:n]):
-		d.begin(d.head)
-	case comma >= 0 && comma <= maxHeader:
-		const coding = ";base64"
-		if header := string(d.head[:comma]); comma < len(coding) || !strings.EqualFold(header[comma-len(coding):], coding) {
+	if len(d.head) > 0 {
+		d.head = append(d.head, p...)
+		p = d.head
+	}
+	const scheme, coding = "data:", ";base64"
+	n := min(len(p), len(scheme))
+	if !strings.EqualFold(string(p[:n]), scheme[:n]) {
+		d.begin(p)
+		return
+	}
+	switch comma := bytes.IndexByte(p[:min(len(p), maxHeader+1)], ','); {
+	case comma >= 0:
+		if comma < len(coding) || !strings.EqualFold(string(p[comma-len(coding):comma]), coding) {
 			d.bad = true
 			return
 		}
-		d.begin(d.head[comma+1:])
-	case len(d.head) > maxHeader:
+		d.begin(p[comma+1:])
+	case len(p) > maxHeader:
 		d.bad = true
+	case len(d.head) == 0:
+		d.head = bytes.Clone(p)
 	}
 }
 
@@ -139,25 +146,32 @@ func (d *decoder) payload(p []byte) {
 
 // decode takes whole groups of four characters.
 func (d *decoder) decode(p []byte) {
-	if need := len(p) / 4 * 3; len(d.work) < need {
-		d.work = make([]byte, need)
+	need := len(p) / 4 * 3
+	into, memory := d.work, d.out.disk == nil && len(d.out.memory)+need <= d.room
+	switch {
+	case memory:
+		d.out.memory = slices.Grow(d.out.memory, need)
+		into = d.out.memory[len(d.out.memory):][:need]
+	case len(into) < need:
+		into = make([]byte, need)
+		d.work = into
 	}
-	n, err := base64.StdEncoding.Decode(d.work, p)
+	n, err := base64.StdEncoding.Decode(into, p)
 	if err != nil {
 		d.bad = true
 		return
 	}
-	d.padded = n < len(p)/4*3
-	d.store(d.work[:n])
+	d.padded = n < need
+	d.out.size += int64(n)
+	if memory {
+		d.out.memory = d.out.memory[:len(d.out.memory)+n]
+		return
+	}
+	d.toDisk(into[:n])
 }
 
-func (d *decoder) store(p []byte) {
-	d.out.size += int64(len(p))
+func (d *decoder) toDisk(p []byte) {
 	if d.out.disk == nil {
-		if len(d.out.memory)+len(p) <= d.room {
-			d.out.memory = append(d.out.memory, p...)
-			return
-		}
 		if d.failed = d.spill(); d.failed != nil {
 			return
 		}

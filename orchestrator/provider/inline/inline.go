@@ -23,13 +23,14 @@
 //
 // Read holds the stripped JSON (Limits.Small), at most the same again of one
 // string of which it is not yet known what it is, and up to 1 MiB of decoded files, of
-// each file 256 KiB at most; the rest of the files is on disk. Those temporary
+// each file 256 KiB at most; the rest of the files is on disk. Buffers of up to
+// 512 KiB are used again by later calls; a Reply holds none of them. Those temporary
 // files have no name any more while they are used, so that a killed process
 // leaves none behind.
 package inline
 
 import (
-	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -95,8 +96,8 @@ func Read(r io.Reader, l Limits) (Reply, error) {
 	if l.Small <= 0 {
 		l.Small = DefaultSmall
 	}
-	src := &source{r: r, left: l.Body, sum: sha256.New()}
-	s := scanner{in: bufio.NewReaderSize(src, 32<<10), limits: l}
+	s := newScanner(r, l)
+	defer s.release()
 	err := s.run()
 	if err == nil && !json.Valid(s.body) {
 		err = fmt.Errorf("%w: not JSON", ErrMalformed)
@@ -105,7 +106,7 @@ func Read(r io.Reader, l Limits) (Reply, error) {
 		s.discard()
 		return Reply{}, fmt.Errorf("read body: %w", err)
 	}
-	return Reply{Body: s.body, Digest: hex.EncodeToString(src.sum.Sum(nil)[:16]), Files: s.files}, nil
+	return Reply{Body: bytes.Clone(s.body), Digest: s.src.digest(), Files: s.files}, nil
 }
 
 // source counts and hashes what is read.
@@ -125,4 +126,9 @@ func (s *source) Read(p []byte) (int, error) {
 		return 0, fmt.Errorf("%w: over its limit as received", ErrTooLarge)
 	}
 	return n, err
+}
+
+func (s *source) digest() string {
+	var sum [sha256.Size]byte
+	return hex.EncodeToString(s.sum.Sum(sum[:0])[:16])
 }

@@ -3,26 +3,55 @@ package inline
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
-	"strings"
+	"sync"
 )
 
 // scanner copies JSON and looks at its strings. It follows the structure just so
 // far that it can tell keys from values; whether the whole is JSON is checked
 // once at the end.
 type scanner struct {
-	in     *bufio.Reader
+	in     *bufio.Reader // of src
+	src    source
 	limits Limits
 	body   []byte
 	files  []*File
-	held   int64 // bytes of files in memory
+	held   int64  // bytes of files in memory
+	raw    []byte // the string that is being read, as written, while it may be needed
 
 	open  []byte // the open brackets
 	colon bool   // a colon came since the last bracket or comma: a value is next
-	key   string // the key before that colon
+	named bool   // the key before that colon is one of a file
+}
+
+// scanners keeps the buffers of scanners that have ended.
+var scanners = sync.Pool{New: func() any {
+	s := &scanner{src: source{sum: sha256.New()}}
+	s.in = bufio.NewReaderSize(&s.src, 32<<10)
+	return s
+}}
+
+func newScanner(r io.Reader, l Limits) *scanner {
+	s := scanners.Get().(*scanner)
+	s.src.r, s.src.left, s.limits = r, l.Body, l
+	s.src.sum.Reset()
+	s.in.Reset(&s.src)
+	return s
+}
+
+// release gives the buffers back. Nothing of the scanner may be used any more.
+func (s *scanner) release() {
+	const most = 512 << 10 // bytes of a buffer that are kept, so that one large body does not stay for ever
+	if cap(s.body) > most || cap(s.raw) > most || cap(s.open) > most {
+		return
+	}
+	*s = scanner{in: s.in, src: source{sum: s.src.sum}, body: s.body[:0], raw: s.raw[:0], open: s.open[:0]}
+	scanners.Put(s)
 }
 
 func (s *scanner) run() error {
@@ -84,7 +113,7 @@ func (s *scanner) structure(w []byte) {
 
 func (s *scanner) emit(p []byte) error {
 	if int64(len(s.body)+len(p)) > s.limits.Small {
-		return fmt.Errorf("%w: over its limit without files", ErrTooLarge)
+		return errSmall()
 	}
 	s.body = append(s.body, p...)
 	return nil
@@ -93,23 +122,31 @@ func (s *scanner) emit(p []byte) error {
 // text takes one string, of which the opening quote is read already.
 func (s *scanner) text() error {
 	value := len(s.open) == 0 || s.open[len(s.open)-1] == '[' || s.colon
-	named := s.colon && (strings.HasSuffix(s.key, "Base64Data") || strings.HasSuffix(s.key, "DataURI"))
-	str := quoted{room: s.limits.Small - int64(len(s.body)) - 2}
-	if value {
-		str.file = newDecoder(s.limits.Dir, s.held)
+	str := quoted{
+		raw: s.raw[:0], room: s.limits.Small - int64(len(s.body)) - 2,
+		value: value, dir: s.limits.Dir, held: s.held,
 	}
-	if err := s.quoted(&str); err != nil {
+	err := s.quoted(&str)
+	s.raw = str.raw
+	if err != nil {
 		str.drop()
 		return err
 	}
-	if value && (str.length > long || named && str.length > 0) && str.file.finish() {
-		return s.take(str.file.file())
+	if value && (str.length > long || s.colon && s.named && str.length > 0) {
+		str.decode()
+		if str.file.finish() {
+			return s.take(str.file.file())
+		}
+		if err := str.file.failed; err != nil {
+			str.drop()
+			return err
+		}
 	}
 	str.drop()
 	if str.cut {
 		return str.broken()
 	}
-	return s.keep(str.raw, value)
+	return s.keep(str.raw, str.escaped, value)
 }
 
 // take puts a mark in the place of a file.
@@ -123,30 +160,52 @@ func (s *scanner) take(f *File) error {
 }
 
 // keep copies an ordinary string.
-func (s *scanner) keep(raw []byte, value bool) error {
-	plain := append(append(make([]byte, 0, len(raw)+3), '"'), raw...)
-	plain = append(plain, '"')
-	if !value {
-		s.key = unquote(plain)
-	} else if len(raw) > 0 && (raw[0] == '$' || raw[0] == '\\') && strings.HasPrefix(unquote(plain), mark) {
-		plain = append([]byte(`"$`), plain[1:]...)
+func (s *scanner) keep(raw []byte, escaped, value bool) error {
+	text := raw
+	if escaped {
+		text = []byte(unquote(raw))
 	}
-	return s.emit(plain)
+	if !value {
+		s.named = bytes.HasSuffix(text, []byte("Base64Data")) || bytes.HasSuffix(text, []byte("DataURI"))
+	}
+	forged := value && bytes.HasPrefix(text, []byte(mark))
+	need := len(raw) + len(`""`)
+	if forged {
+		need++
+	}
+	if int64(len(s.body)+need) > s.limits.Small {
+		return errSmall()
+	}
+	s.body = append(s.body, '"')
+	if forged {
+		s.body = append(s.body, '$')
+	}
+	s.body = append(append(s.body, raw...), '"')
+	return nil
 }
 
 // quoted is the content of one string as it streams by: as written, while that
-// may still be needed, and as a file, while it may still be one.
+// may still be needed, and as a file, once it is too long to wait for its end.
 type quoted struct {
-	raw    []byte
-	room   int64 // bytes that raw may grow to
-	cut    bool  // raw was given up: only a file has so much room
-	length int64 // bytes of the text that it stands for
-	file   *decoder
+	raw     []byte
+	room    int64 // bytes that raw may grow to
+	cut     bool  // raw was given up: only a file has so much room
+	escaped bool  // raw is not the text
+	length  int64 // bytes of the text that it stands for
+	value   bool  // it may be a file
+	dir     string
+	held    int64    // bytes that other files hold in memory
+	file    *decoder // nil as long as raw is the text and the whole of it
 }
 
 // add takes a piece as written and as the text that it means.
-func (q *quoted) add(raw, text []byte) error {
+func (q *quoted) add(raw, text []byte, escaped bool) error {
 	q.length += int64(len(text))
+	fits := int64(len(q.raw)+len(raw)) <= q.room
+	if q.value && q.file == nil && (escaped || !fits || len(q.raw)+len(raw) > wait) {
+		q.decode()
+	}
+	q.escaped = q.escaped || escaped
 	if q.file != nil {
 		q.file.write(text)
 	}
@@ -157,14 +216,26 @@ func (q *quoted) add(raw, text []byte) error {
 	case q.cut && !alive:
 		return q.broken()
 	case q.cut:
-	case int64(len(q.raw)+len(raw)) <= q.room:
+	case fits:
 		q.raw = append(q.raw, raw...)
 	case alive:
-		q.raw, q.cut = nil, true
+		q.raw, q.cut = q.raw[:0], true
 	default:
 		return fmt.Errorf("%w: a string over the limit", ErrTooLarge)
 	}
 	return nil
+}
+
+// wait is how long a string may grow, in bytes, before it is decoded as it comes:
+// a shorter one is decoded at once, into as much memory as it needs.
+const wait = maxMemory / 3 * 4
+
+// decode begins the file with what there is of the string.
+func (q *quoted) decode() {
+	if q.file == nil {
+		q.file = newDecoder(q.dir, q.held)
+		q.file.write(q.raw)
+	}
 }
 
 // broken is the error for a string that was given room as a file and is none.
@@ -172,7 +243,7 @@ func (q *quoted) broken() error {
 	if q.length > long {
 		return fmt.Errorf("%w: broken base64", ErrMalformed)
 	}
-	return fmt.Errorf("%w: over its limit without files", ErrTooLarge)
+	return errSmall()
 }
 
 func (q *quoted) drop() {
@@ -180,6 +251,8 @@ func (q *quoted) drop() {
 		q.file.drop()
 	}
 }
+
+func errSmall() error { return fmt.Errorf("%w: over its limit without files", ErrTooLarge) }
 
 // quoted reads to the closing quote.
 func (s *scanner) quoted(q *quoted) error {
@@ -200,7 +273,7 @@ func (s *scanner) quoted(q *quoted) error {
 			w = w[:escape]
 		}
 		if len(w) > 0 {
-			if err := q.add(w, w); err != nil {
+			if err := q.add(w, w, false); err != nil {
 				return err
 			}
 			s.skip(len(w))
@@ -234,7 +307,7 @@ func (s *scanner) escape(q *quoted) error {
 	if !ok {
 		return fmt.Errorf("%w: no such escape", ErrMalformed)
 	}
-	if err := q.add(raw, text); err != nil {
+	if err := q.add(raw, text, true); err != nil {
 		return err
 	}
 	s.skip(len(raw))
@@ -265,10 +338,10 @@ func meaning(raw []byte) ([]byte, bool) {
 	return nil, false
 }
 
-// unquote is the text of a JSON string; empty if it is none.
-func unquote(plain []byte) string {
+// unquote is the text of a JSON string, given without its quotes; empty if it is none.
+func unquote(raw []byte) string {
 	var text string
-	if json.Unmarshal(plain, &text) != nil {
+	if json.Unmarshal(slices.Concat([]byte{'"'}, raw, []byte{'"'}), &text) != nil {
 		return ""
 	}
 	return text
