@@ -5,8 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"math/big"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -33,6 +34,9 @@ func (p *Provider) Check(model string, input json.RawMessage, count int) error {
 			return err
 		}
 	}
+	if len(input) <= maxText {
+		return nil // no string in it is that long
+	}
 	d := json.NewDecoder(bytes.NewReader(input))
 	return checkFiles(d, "input")
 }
@@ -47,12 +51,13 @@ func isAIR(model string) bool {
 		!strings.Contains(source, "@") && !strings.ContainsFunc(model, blank)
 }
 
-func fieldsOf(input json.RawMessage) (map[string]json.RawMessage, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(input, &fields); err != nil || fields == nil {
-		return nil, &provider.Invalid{Field: "input", Reason: "want a JSON object"}
+func fieldsOf(input json.RawMessage) (item, error) {
+	if json.Valid(input) {
+		if fields, ok := object(input); ok {
+			return fields, nil
+		}
 	}
-	return fields, nil
+	return nil, &provider.Invalid{Field: "input", Reason: "want a JSON object"}
 }
 
 // taskTypes and outputTypes are what an input may say; the first is the default.
@@ -106,11 +111,11 @@ func seedPlus(raw json.RawMessage, n int) (json.RawMessage, bool) {
 	if text == "" || len(text) > 19 || strings.Trim(text, "0123456789") != "" {
 		return nil, false
 	}
-	sum, ok := new(big.Int).SetString(text, 10)
-	if !ok || !sum.Add(sum, big.NewInt(int64(n))).IsInt64() {
+	sum, err := strconv.ParseUint(text, 10, 64) // 19 digits fit
+	if sum += uint64(n); err != nil || sum > math.MaxInt64 {
 		return nil, false
 	}
-	return json.RawMessage(sum.String()), true
+	return strconv.AppendUint(nil, sum, 10), true
 }
 
 // checkFiles looks for files in one value, and in what it holds.

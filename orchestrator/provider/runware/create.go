@@ -56,26 +56,60 @@ func payload(call provider.Call, ttl time.Duration) ([]byte, error) {
 	fields["numberResults"] = json.RawMessage("1")
 	fields["deliveryMethod"] = quote("async")
 	fields["includeCost"] = json.RawMessage("true")
-	if item(fields).text("outputType") == "URL" {
+	if fields.text("outputType") == "URL" {
 		fields["ttl"] = fmt.Append(nil, int64(ttl/time.Second))
 	}
 	if call.Webhook != "" {
 		fields["webhookURL"] = quote(call.Webhook)
 	}
-	list := make([]map[string]json.RawMessage, len(call.Tasks))
-	for i, t := range call.Tasks {
-		list[i] = maps.Clone(fields)
-		list[i]["taskUUID"] = quote(t.ID)
-		if seed, ok := fields["seed"]; ok {
-			if list[i]["seed"], ok = seedPlus(seed, t.Slot); !ok {
-				return nil, fmt.Errorf("seed %s plus slot %d is no seed", seed, t.Slot)
-			}
-		}
-	}
-	return encode(list), nil
+	return list(call.Tasks, fields)
 }
 
-func quote(s string) json.RawMessage { return encode(s) }
+// list writes a task for each of tasks, which differ in their ID and seed only. The
+// keys are in the order of their names.
+func list(tasks []events.Task, fields item) ([]byte, error) {
+	fields["taskUUID"] = nil
+	keys, size := make([]string, 0, len(fields)), 40
+	for k, v := range fields {
+		keys = append(keys, k)
+		size += len(k) + len(v) + len(`"":,`)
+		if len(v) > 0 && (v[0] == '{' || v[0] == '[') {
+			var compact bytes.Buffer
+			if err := json.Compact(&compact, v); err != nil {
+				return nil, fmt.Errorf("input %s: %w", k, err)
+			}
+			fields[k] = compact.Bytes()
+		}
+	}
+	slices.Sort(keys)
+	b := append(make([]byte, 0, 2+size*len(tasks)), '[')
+	for i, t := range tasks {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '{')
+		for j, k := range keys {
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = append(appendQuoted(b, k), ':')
+			switch v := fields[k]; k {
+			case "taskUUID":
+				b = appendQuoted(b, t.ID)
+			case "seed":
+				seed, ok := seedPlus(v, t.Slot)
+				if !ok {
+					return nil, fmt.Errorf("seed %s plus slot %d is no seed", v, t.Slot)
+				}
+				b = append(b, seed...)
+			default:
+				b = append(b, v...)
+			}
+		}
+		b = append(b, '}')
+	}
+	return append(b, ']'), nil
+}
 
 // encode is JSON without the escaping for HTML; v is of a kind that always has one.
 func encode(v any) json.RawMessage {

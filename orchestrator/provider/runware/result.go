@@ -110,6 +110,9 @@ func (p *Provider) errorOf(e item, http int) events.Error {
 // seedOf is a seed in decimal digits, of whatever size; empty if there is none.
 // Runware's own bound, 9223372036854776000, is over 2^63-1.
 func seedOf(raw json.RawMessage) string {
+	if digits(raw) && len(raw) < 19 {
+		return string(raw)
+	}
 	r, ok := number(raw)
 	if !ok || !r.IsInt() || r.Sign() < 0 || r.Num().BitLen() > 64 {
 		return ""
@@ -120,6 +123,9 @@ func seedOf(raw json.RawMessage) string {
 // costOf turns dollars, as they are written, into billionths of a dollar, rounded
 // half up; nil if there is none.
 func costOf(raw json.RawMessage) *int64 {
+	if n, ok := billionths(raw); ok {
+		return &n
+	}
 	r, ok := number(raw)
 	if !ok || r.Sign() < 0 {
 		return nil
@@ -131,6 +137,34 @@ func costOf(raw json.RawMessage) *int64 {
 	}
 	cost := n.Int64()
 	return &cost
+}
+
+// billionths reads the numbers that prices are: decimal digits, of which up to 9
+// stand before and up to 9 behind the point. It reports false for all others.
+func billionths(raw json.RawMessage) (n int64, ok bool) {
+	whole, part, point := bytes.Cut(raw, []byte("."))
+	if !digits(whole) || len(whole) > 9 || point && !digits(part) || len(part) > 9 {
+		return 0, false
+	}
+	for i := range len(whole) + 9 {
+		n *= 10
+		switch at := i - len(whole); {
+		case at < 0:
+			n += int64(whole[i] - '0')
+		case at < len(part):
+			n += int64(part[at] - '0')
+		}
+	}
+	return n, true
+}
+
+func digits(raw []byte) bool {
+	for _, c := range raw {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(raw) > 0
 }
 
 // number reads a JSON number, or one in a string, exactly.
@@ -154,8 +188,11 @@ func metadata(i item) json.RawMessage {
 	const left = `,"` + events.CutMark + `":true}`
 	b, cut := []byte{'{'}, false
 	for _, k := range slices.Sorted(maps.Keys(i)) {
+		if placed(k) {
+			continue
+		}
 		v, ok := scalar(i[k], perValue)
-		if !ok || placed(k) {
+		if !ok {
 			continue
 		}
 		key := quote(k)
@@ -185,11 +222,17 @@ func placed(k string) bool {
 	case "taskUUID", "taskType", "status", "seed", "cost", "code", "message", "progress":
 		return true
 	}
-	return inlineKey(k) || slices.Contains(outputKeys(), k)
+	return inlineKey(k) || strings.HasSuffix(k, "URL") && slices.Contains(outputKeys(), k)
 }
 
 // scalar is a string, number or boolean as events encode it.
 func scalar(raw json.RawMessage, limit int) (json.RawMessage, bool) {
+	switch {
+	case raw[0] == '{' || raw[0] == '[':
+		return nil, false
+	case len(raw) <= limit && (raw[0] != '"' || plain(raw[1:len(raw)-1])):
+		return raw, raw[0] != 'n' // null
+	}
 	var v any
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
-	"slices"
 	"strings"
 )
 
@@ -13,13 +12,7 @@ import (
 type item map[string]json.RawMessage
 
 // text is a field that is a JSON string, and empty otherwise.
-func (i item) text(key string) string {
-	var s string
-	if json.Unmarshal(i[key], &s) != nil {
-		return ""
-	}
-	return s
-}
+func (i item) text(key string) string { return unquote(i[key]) }
 
 // has says whether a field is there and not null.
 func (i item) has(key string) bool {
@@ -69,22 +62,25 @@ func (i item) output() string {
 			return s
 		}
 	}
-	var files struct {
-		Files []struct {
-			URL string `json:"url"`
-		} `json:"files"`
+	if raw := i["outputs"]; raw != nil {
+		var files struct {
+			Files []struct {
+				URL string `json:"url"`
+			} `json:"files"`
+		}
+		if json.Unmarshal(raw, &files) == nil && len(files.Files) > 0 && files.Files[0].URL != "" {
+			return files.Files[0].URL
+		}
 	}
-	if json.Unmarshal(i["outputs"], &files) == nil && len(files.Files) > 0 && files.Files[0].URL != "" {
-		return files.Files[0].URL
-	}
-	for _, k := range slices.Sorted(maps.Keys(i)) {
-		if inlineKey(k) {
+	first, found := "", ""
+	for k := range i {
+		if inlineKey(k) && (found == "" || k < first) {
 			if s := i.text(k); s != "" {
-				return s
+				first, found = k, s
 			}
 		}
 	}
-	return ""
+	return found
 }
 
 // inlineKey is imageBase64Data, imageDataURI and the like.
@@ -100,8 +96,8 @@ func (i item) flattened() item {
 	}
 	flat := maps.Clone(i)
 	delete(flat, "error")
-	var inner item
-	if json.Unmarshal(i["error"], &inner) != nil {
+	inner, ok := object(i["error"])
+	if !ok {
 		if _, ok := flat["message"]; !ok {
 			flat["message"] = i["error"] // a string, or else it is read as no message
 		}
@@ -125,25 +121,23 @@ type parts struct {
 // {error}, and an array of those. It reports false for anything else.
 func partsOf(body []byte) (p parts, ok bool) {
 	body = bytes.TrimSpace(body)
-	var list []json.RawMessage
-	if len(body) > 0 && body[0] == '[' {
-		if json.Unmarshal(body, &list) != nil {
-			return p, false
-		}
-		for _, e := range list {
-			var i item
-			if json.Unmarshal(e, &i) != nil || i == nil {
-				return p, false
-			}
-			p.add(i)
-		}
-		return p, true
-	}
-	var i item
-	if json.Unmarshal(body, &i) != nil || i == nil {
+	if !json.Valid(body) {
 		return p, false
 	}
-	p.add(i)
+	if one, ok := object(body); ok {
+		p.add(one)
+		return p, true
+	}
+	if body[0] != '[' {
+		return p, false
+	}
+	for _, e := range elements(body) {
+		i, ok := object(e)
+		if !ok {
+			return parts{}, false
+		}
+		p.add(i)
+	}
 	return p, true
 }
 
@@ -171,19 +165,12 @@ func enclosed(v json.RawMessage) bool {
 }
 
 // items are the objects of a list, or the one object in its place.
-func items(v json.RawMessage) []item {
-	var one item
-	if json.Unmarshal(v, &one) == nil && one != nil {
+func items(v json.RawMessage) (out []item) {
+	if one, ok := object(v); ok {
 		return []item{one}
 	}
-	var list []json.RawMessage
-	if json.Unmarshal(v, &list) != nil {
-		return nil
-	}
-	var out []item
-	for _, e := range list {
-		var i item
-		if json.Unmarshal(e, &i) == nil && i != nil {
+	for _, e := range elements(v) {
+		if i, ok := object(e); ok {
 			out = append(out, i)
 		}
 	}
