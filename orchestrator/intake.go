@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,9 +23,20 @@ const (
 	HeaderRequester = "Gen-Requester"   // whose key it is
 )
 
-// Serve answers requests on genstream.generations.create, .get and .rescue as a NATS
-// micro service, until ctx ends. Answers go to inboxes only: a reply subject such
-// as gen.<id> would have us write into the log in a requester's name.
+// Subjects of requests over NATS.
+const (
+	CreateSubject = "genstream.generations.create"
+	GetSubject    = "genstream.generations.get"
+	RescueSubject = "genstream.generations.rescue"
+)
+
+// atOnce is how many requests of one kind that came over NATS are worked on at a time.
+const atOnce = 256
+
+// Serve answers requests on CreateSubject, GetSubject and RescueSubject as a NATS
+// micro service, and those that Answer is given, until ctx ends. Answers go to inboxes
+// only: a reply subject such as gen.<id> would have us write into the log in a
+// requester's name.
 func (o *Orchestrator) Serve(ctx context.Context, nc *nats.Conn) error {
 	endpoints, err := micro.AddService(nc, micro.Config{
 		Name: "genstream", Version: "0.1.0",
@@ -34,13 +46,9 @@ func (o *Orchestrator) Serve(ctx context.Context, nc *nats.Conn) error {
 		return err
 	}
 	defer func() { _ = endpoints.Stop() }()
-	group := endpoints.AddGroup("genstream.generations")
-	for name, handle := range map[string]func(context.Context, micro.Request) ([]byte, error){
-		"create": o.serveCreate,
-		"get":    o.serveGet,
-		"rescue": o.serveRescue,
-	} {
-		if err := group.AddEndpoint(name, o.endpoint(ctx, handle)); err != nil {
+	for _, subject := range []string{CreateSubject, GetSubject, RescueSubject} {
+		name := subject[strings.LastIndexByte(subject, '.')+1:]
+		if err := endpoints.AddEndpoint(name, o.endpoint(ctx), micro.WithEndpointSubject(subject)); err != nil {
 			return err
 		}
 	}
@@ -49,14 +57,32 @@ func (o *Orchestrator) Serve(ctx context.Context, nc *nats.Conn) error {
 			return err
 		}
 	}
+	o.answering.Store(true)
+	defer o.answering.Store(false)
 	<-ctx.Done()
 	return nil
 }
 
+// Answer answers a request of this process as Serve would if it came over NATS,
+// with the same message and without the way there and back. The error is
+// nats.ErrNoResponders while Serve does not run.
+func (o *Orchestrator) Answer(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
+	if !o.answering.Load() {
+		return nil, nats.ErrNoResponders
+	}
+	o.wg.Add(1)
+	defer o.wg.Done()
+	body, p := o.answer(ctx, m.Subject, m.Header, m.Data)
+	if p == nil {
+		return &nats.Msg{Data: body}, nil
+	}
+	return &nats.Msg{Data: p.JSON(), Header: nats.Header(headersOf(p))}, nil
+}
+
 // endpoint answers each request from a goroutine of its own: an append waits for
 // the disk, and many share one sync. The places bound how many.
-func (o *Orchestrator) endpoint(ctx context.Context, handle func(context.Context, micro.Request) ([]byte, error)) micro.Handler {
-	places := make(chan struct{}, 256)
+func (o *Orchestrator) endpoint(ctx context.Context) micro.Handler {
+	places := make(chan struct{}, atOnce)
 	return micro.HandlerFunc(func(r micro.Request) {
 		if !stream.Answerable(r.Reply()) {
 			return
@@ -64,68 +90,68 @@ func (o *Orchestrator) endpoint(ctx context.Context, handle func(context.Context
 		places <- struct{}{}
 		o.wg.Go(func() {
 			defer func() { <-places }()
-			body, err := handle(ctx, r)
-			var p *Problem
-			switch {
-			case err == nil:
+			body, p := o.answer(ctx, r.Subject(), nats.Header(r.Headers()), r.Data())
+			if p == nil {
 				_ = r.Respond(body) // the connection is gone: nobody to tell
-			case errors.As(err, &p):
-				refuse(r, p)
-			default:
-				o.log.Error("request failed", "subject", r.Subject(), "error", err)
-				refuse(r, problem(ProblemInternal, "", "the cause is in the log"))
+				return
 			}
+			// r.Error may be called only before the handler has returned: it leaves the
+			// error in r for the statistics.
+			_ = r.Respond(p.JSON(), micro.WithHeaders(headersOf(p)))
 		})
 	})
 }
 
-// refuse answers as r.Error does, which may be called only before the handler
-// has returned: it leaves the error in r for the service's statistics.
-func refuse(r micro.Request, p *Problem) {
-	_ = r.Respond(p.JSON(), micro.WithHeaders(micro.Headers{
-		micro.ErrorCodeHeader: {strconv.Itoa(p.Code)}, micro.ErrorHeader: {p.Title},
-	}))
+// headersOf is what marks an answer as a problem, as micro's own clients know it.
+func headersOf(p *Problem) micro.Headers {
+	return micro.Headers{micro.ErrorCodeHeader: {strconv.Itoa(p.Code)}, micro.ErrorHeader: {p.Title}}
 }
 
-func (o *Orchestrator) serveCreate(ctx context.Context, r micro.Request) ([]byte, error) {
-	h := r.Headers()
-	created, err := o.Create(ctx, Submission{
-		Body: r.Data(), ID: h.Get(HeaderID), Key: h.Get(HeaderKey), Requester: h.Get(HeaderRequester),
-	})
-	if err != nil {
-		return nil, err
+// answer does what a request asks for, and returns what its sender is told.
+func (o *Orchestrator) answer(ctx context.Context, subject string, h nats.Header, body []byte) ([]byte, *Problem) {
+	var told any
+	var err error
+	switch subject {
+	case CreateSubject:
+		told, err = o.Create(ctx, Submission{
+			Body: body, ID: h.Get(HeaderID), Key: h.Get(HeaderKey), Requester: h.Get(HeaderRequester),
+		})
+	case GetSubject:
+		told, err = o.get(ctx, body)
+	case RescueSubject:
+		var id events.ID
+		if id, err = idOf(body); err == nil {
+			told, err = o.Rescue(ctx, id)
+		}
+	default:
+		panic("orchestrator: nothing answers " + subject)
 	}
-	return json.Marshal(created)
+	var out []byte
+	if err == nil {
+		out, err = json.Marshal(told)
+	}
+	var p *Problem
+	if err != nil && !errors.As(err, &p) {
+		o.log.Error("request failed", "subject", subject, "error", err)
+		p = problem(ProblemInternal, "", "the cause is in the log")
+	}
+	return out, p
 }
 
-// serveGet answers with the generation as the log has it. The body is {"id":"…"}
-// or the ID alone.
-func (o *Orchestrator) serveGet(ctx context.Context, r micro.Request) ([]byte, error) {
-	id, err := idOf(r.Data())
+// get is the generation as the log has it. The body is {"id":"…"} or the ID alone.
+func (o *Orchestrator) get(ctx context.Context, body []byte) (view events.View, err error) {
+	id, err := idOf(body)
 	if err != nil {
-		return nil, err
+		return view, err
 	}
 	g, _, err := o.cfg.Log.Peek(ctx, id)
 	switch {
 	case errors.Is(err, stream.ErrNotFound):
-		return nil, problem(ProblemNotFound, "", "no generation has this ID")
+		return view, problem(ProblemNotFound, "", "no generation has this ID")
 	case err != nil:
-		return nil, problem(ProblemUnavailable, "", "the log does not answer")
+		return view, problem(ProblemUnavailable, "", "the log does not answer")
 	}
-	return json.Marshal(events.Public(g))
-}
-
-// serveRescue has a body like that of serveGet: the generation that is rescued.
-func (o *Orchestrator) serveRescue(ctx context.Context, r micro.Request) ([]byte, error) {
-	id, err := idOf(r.Data())
-	if err != nil {
-		return nil, err
-	}
-	created, err := o.Rescue(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(created)
+	return events.Public(g), nil
 }
 
 // idOf is the ID that a body names: {"id":"…"} or the ID alone.

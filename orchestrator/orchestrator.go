@@ -70,10 +70,11 @@ type Orchestrator struct {
 	carrying   chan struct{}   // places for create calls that hold files in memory
 	position   atomic.Uint64   // last commit taken from the queue
 	ready      atomic.Bool
-	recovered  time.Time // when this life began to act; set by Run before anything starts
-	noted      uint64    // the horizon that this life noted last; owned by keepHorizon
-	scanned    uint64    // every commit up to it was read before; set likewise
-	requests   string    // fingerprint of the queue of submissions; set likewise
+	answering  atomic.Bool // Serve runs
+	recovered  time.Time   // when this life began to act; set by Run before anything starts
+	noted      uint64      // the horizon that this life noted last; owned by keepHorizon
+	scanned    uint64      // every commit up to it was read before; set likewise
+	requests   string      // fingerprint of the queue of submissions; set likewise
 }
 
 // New prepares an orchestrator. It panics if cfg lacks what must be set.

@@ -162,6 +162,7 @@ func openProduct(ctx context.Context, at where) (c contender, err error) {
 	}
 	running, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
+	go spaceGarbage(running)
 	go func() { ended <- n.run(running, nil) }()
 	return contender{
 		api: "http://" + n.api.Addr().String(),

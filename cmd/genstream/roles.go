@@ -147,7 +147,7 @@ func (n *node) apiHandler(ctx context.Context) (_ http.Handler, err error) {
 		Metrics: promhttp.HandlerFor(n.metrics, promhttp.HandlerOpts{}), Room: n.room, Spool: n.spool(),
 	}
 	if n.orchestrator != nil {
-		cfg.Open = n.orchestrator.Open
+		cfg.Open, cfg.Ask = n.orchestrator.Open, n.orchestrator.Answer
 	}
 	if cfg.Keys, err = n.apiKeys(); err != nil {
 		return nil, fmt.Errorf("read API keys: %w", err)

@@ -96,6 +96,9 @@ func serve(ctx context.Context, cfg config, logs, out io.Writer) error {
 		return err
 	}
 	defer n.close()
+	pacing, stop := context.WithCancel(ctx)
+	defer stop()
+	go spaceGarbage(pacing)
 	return n.run(ctx, func() { n.tell(out) })
 }
 

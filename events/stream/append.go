@@ -36,10 +36,13 @@ func (l *Log) Append(ctx context.Context, id events.ID, after Head, at time.Time
 	if err != nil {
 		return events.Commit{}, Head{}, err
 	}
+	l.heads.begin(id)
 	if head.Sequence, err = l.publish(ctx, id, m, after.Sequence, m.Header.Get(headerCommit)); err != nil {
+		l.heads.end(id, Head{})
 		return events.Commit{}, Head{}, fmt.Errorf("append to generation=%s: %w", id, err)
 	}
 	l.gate.wrote(head.Sequence)
+	l.heads.end(id, head)
 	return events.Commit{ID: id, Version: head.Version, Sequence: head.Sequence, Prev: after.Sequence, At: at, Events: evs}, head, nil
 }
 

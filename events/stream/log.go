@@ -40,6 +40,7 @@ type Log struct {
 	syncAll     func() error // nil: the server syncs
 	queued      bool         // submissions have a queue of their own
 	tally       tally        // of the appends
+	heads       *heads       // of open generations; nil if others append too
 }
 
 // Open finds the streams on the connection's account, or creates them if cfg
@@ -52,6 +53,9 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	l := &Log{nc: nc, js: js, gate: newGate(cfg.Sync), syncAll: cfg.SyncAll, queued: !cfg.Own}
+	if cfg.Own {
+		l.heads = newHeads()
+	}
 	for _, want := range streams(max(cfg.Replicas, 1)) {
 		if want.Name == Requests && !l.queued {
 			continue

@@ -88,9 +88,13 @@ func (l *Log) Salvage(ctx context.Context, id events.ID) (g events.Generation, h
 	}
 }
 
-// Head reads the end of one generation's commits from the leader. The error
-// wraps ErrNotFound if there are none.
+// Head is the end of one generation's commits, for whoever appends: a head that
+// is not the last one any more is refused then. It is read from the leader, unless
+// this process knows it. The error wraps ErrNotFound if there are no commits.
 func (l *Log) Head(ctx context.Context, id events.ID) (Head, error) {
+	if head, known := l.heads.find(id); known {
+		return head, nil
+	}
 	e, err := l.last(ctx, id, true)
 	if err != nil {
 		return Head{}, fmt.Errorf("read head of generation=%s: %w", id, err)

@@ -16,8 +16,8 @@ import (
 	"github.com/genstream/genstream/events"
 )
 
-// Creates and rescues are answered by the orchestrators, over NATS: the same checks and the
-// same answers as for a requester who asks them himself. The names are theirs.
+// Creates and rescues are answered by the orchestrators, as they are over NATS: the same
+// checks and the same answers as for a requester who asks them himself. The names are theirs.
 const (
 	createSubject    = "genstream.generations.create"
 	rescueSubject    = "genstream.generations.rescue"
@@ -156,7 +156,7 @@ func (a *api) ask(ctx context.Context, subject, id, key string, body []byte) (cr
 	m.Data = body
 	waiting, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	answer, err := a.cfg.NATS.RequestMsgWithContext(waiting, m)
+	answer, err := a.cfg.Ask(waiting, m)
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return created{}, tooLarge.at("body", "is larger than NATS takes here")
