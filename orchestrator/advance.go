@@ -48,6 +48,7 @@ func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 	for _, out := range inbox {
 		out.discard()
 	}
+	answer(inbox, 0)
 	return m, false
 }
 
@@ -101,17 +102,19 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 		for _, out := range m.inbox {
 			out.discard()
 		}
+		answer(m.inbox, 0)
 		o.retire(e)
 		return nil
 	}
+	inbox := e.unseen(m.inbox)
 	now := events.Now()
-	if !m.act && len(m.inbox) == 0 {
+	if !m.act && len(inbox) == 0 {
 		e.show()
 		o.watch(e, now)
 		return nil
 	}
 	memory := e.open.Memory
-	evs, steps := decide(&e.open, m.inbox, now)
+	evs, steps := decide(&e.open, inbox, now)
 	steps, claim := o.claim(e, steps, now)
 	if claim != nil {
 		evs = append(evs, *claim)
@@ -130,6 +133,7 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 	for _, out := range m.inbox {
 		out.discard()
 	}
+	answer(inbox, e.head.Sequence)
 	e.show()
 	if e.open.Done() {
 		o.announce(e)

@@ -133,9 +133,13 @@ func (n *node) ingress() http.Handler {
 	for _, p := range n.providers {
 		providers[p.Name] = p.Provider
 	}
-	h := webhook.New(webhook.Config{
+	cfg := webhook.Config{
 		Log: n.stream, Bucket: n.bucket, Providers: providers, Keys: n.keys, Logger: n.log, Spool: n.spool(),
-	})
+	}
+	if n.orchestrator != nil && n.server != nil {
+		cfg.Bring = n.orchestrator.Bring
+	}
+	h := webhook.New(cfg)
 	n.metrics.MustRegister(h.Collector())
 	return h
 }

@@ -74,6 +74,11 @@ type Config struct {
 	Keys      Keys
 	Logger    *slog.Logger
 	Spool     string // directory for large inline files on their way to the bucket
+
+	// Bring has the orchestrator of this process commit a delivery, with what follows
+	// from it, and returns the sequence by which the log says it; false: it does not,
+	// and the delivery is appended here. Nil: there is no orchestrator here.
+	Bring func(context.Context, events.ID, events.Delivered) (sequence uint64, taken bool)
 }
 
 // Handler serves POST /hooks/{provider}/{id}/{token} and nothing else.
@@ -214,6 +219,14 @@ func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate
 func (h *Handler) append(ctx context.Context, id events.ID, head stream.Head, d events.Delivered) (fate string, code int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if h.cfg.Bring != nil {
+		if sequence, taken := h.cfg.Bring(ctx, id, d); taken {
+			return h.known(ctx, stream.Head{Sequence: sequence}, "appended", http.StatusNoContent)
+		}
+		if ctx.Err() != nil {
+			return failed("no_log", ctx.Err())
+		}
+	}
 	for try := 0; ; try++ {
 		c, now, err := h.cfg.Log.Append(ctx, id, head, events.Now(), d)
 		if err == nil {
