@@ -51,6 +51,98 @@ func Encode(at time.Time, evs []Event) ([]byte, error) {
 // Decode reads what Encode wrote, by this or an earlier version: unknown fields
 // are passed over, an unknown event type is an error. Errors wrap ErrMalformed.
 func Decode(body []byte) (at time.Time, evs []Event, err error) {
+	var quick struct {
+		At     time.Time  `json:"at"`
+		Events []anyEvent `json:"events"`
+	}
+	if json.Unmarshal(body, &quick) == nil && !quick.At.IsZero() && len(quick.Events) > 0 {
+		evs = make([]Event, len(quick.Events))
+		for i := range evs {
+			if evs[i] = quick.Events[i].event(); evs[i] == nil {
+				return decodeEach(body)
+			}
+		}
+		return quick.At.UTC(), evs, nil
+	}
+	return decodeEach(body)
+}
+
+// anyEvent has the fields of all events but Tasks, which differs, so that a commit is
+// read in one pass. If an event has a field that is of another type here, the
+// pass fails, and decodeEach says what the commit is.
+type anyEvent struct {
+	Type  string          `json:"type"`
+	Tasks json.RawMessage `json:"tasks"`
+
+	Model         string            `json:"model"`
+	Input         json.RawMessage   `json:"input"`
+	ExpectedCount int               `json:"expected_count"`
+	Provider      string            `json:"provider"`
+	Deadline      time.Time         `json:"deadline"`
+	Labels        map[string]string `json:"labels"`
+	Digest        string            `json:"digest"`
+	Rescues       ID                `json:"rescues"`
+
+	Attempt  int        `json:"attempt"`
+	By       string     `json:"by"`
+	Until    time.Time  `json:"until"`
+	Accepted []int      `json:"accepted"`
+	Declined []Declined `json:"declined"`
+
+	Source  string          `json:"source"`
+	Results []Result        `json:"results"`
+	Raw     json.RawMessage `json:"raw"`
+	RawKey  string          `json:"raw_key"`
+
+	Slot       int         `json:"slot"`
+	Artifact   *Artifact   `json:"artifact"`
+	Error      *Error      `json:"error"`
+	Generation *Generation `json:"generation"`
+}
+
+// event is the event of the type that a says it is; nil if that cannot be said in one pass.
+func (a *anyEvent) event() Event {
+	switch a.Type {
+	case Requested{}.Type():
+		e := Requested{
+			Model: a.Model, Input: a.Input, ExpectedCount: a.ExpectedCount, Provider: a.Provider,
+			Deadline: a.Deadline, Labels: a.Labels, Digest: a.Digest, Rescues: a.Rescues,
+		}
+		if len(a.Tasks) > 0 && json.Unmarshal(a.Tasks, &e.Tasks) != nil {
+			return nil
+		}
+		return e
+	case Dispatching{}.Type():
+		e := Dispatching{Attempt: a.Attempt, By: a.By, Until: a.Until}
+		if len(a.Tasks) > 0 && json.Unmarshal(a.Tasks, &e.Tasks) != nil {
+			return nil
+		}
+		return e
+	case Dispatched{}.Type():
+		return Dispatched{Attempt: a.Attempt, Accepted: a.Accepted, Declined: a.Declined}
+	case Delivered{}.Type():
+		return Delivered{Source: a.Source, Digest: a.Digest, Results: a.Results, Raw: a.Raw, RawKey: a.RawKey}
+	case OutputSucceeded{}.Type():
+		return OutputSucceeded{Slot: a.Slot, Artifact: orZero(a.Artifact)}
+	case OutputFailed{}.Type():
+		return OutputFailed{Slot: a.Slot, Error: orZero(a.Error)}
+	case Completed{}.Type():
+		if a.Generation != nil && a.Generation.ID != "" {
+			return Completed{Error: a.Error, Generation: *a.Generation}
+		}
+	}
+	return nil
+}
+
+func orZero[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// decodeEach is Decode, event by event, with the error if there is one.
+func decodeEach(body []byte) (at time.Time, evs []Event, err error) {
 	var c struct {
 		At     time.Time         `json:"at"`
 		Events []json.RawMessage `json:"events"`
