@@ -183,6 +183,7 @@ func (o *Orchestrator) recover(ctx context.Context) error {
 		return err
 	}
 	o.recovered, o.scanned = time.Now(), upto
+	o.position.Store(upto)
 	for _, e := range o.table.eldest() {
 		if o.cfg.Alone {
 			o.activate(e)
@@ -324,17 +325,18 @@ func (o *Orchestrator) extendAll() {
 	}
 }
 
-// keepHorizon notes now and then where the next life may start to read.
+// keepHorizon notes now and then where the next life may start to read: at once, so
+// that what this life has read is not read again if it is killed soon.
 func (o *Orchestrator) keepHorizon(ctx context.Context) error {
 	ticker := time.NewTicker(30 * time.Second)
 	defer ticker.Stop()
 	for {
+		o.noteHorizon(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		o.noteHorizon(ctx)
 	}
 }
 

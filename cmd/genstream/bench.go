@@ -69,7 +69,7 @@ The driver and the provider are one process beside this one, so that their CPU i
 	f.StringVar(&o.fsync, "fsync", fsyncGate, "as of up: gate or always; the floor shares its syncs either way")
 	c.PersistentFlags().StringVar(&o.data, "data", "", "folder in which temporary data is made, and removed (default: the system's)")
 	c.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
-	c.AddCommand(benchReadCommand(&o), benchRestartCommand(&o), benchRebuildCommand(&o), benchDriveCommand())
+	c.AddCommand(benchReadCommand(&o), benchRestartCommand(&o), benchRebuildCommand(&o), benchLoadCommand(&o), benchDriveCommand())
 	return c
 }
 

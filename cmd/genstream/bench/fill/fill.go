@@ -7,9 +7,9 @@
 //
 // # What is written
 //
-// The commits are those that a node writes for a generation of one output whose
-// webhook comes at once: the request with its claim, the provider's word, the
-// delivery, and the output with the completion. There are ten models, and one
+// The commits are those that a node writes for a generation of one output whose file
+// comes in the webhook: the request with its claim, the provider's word, and the
+// delivery with the output and the completion. There are ten models, and one
 // generation in fifty has failed. Files are named and not there.
 //
 // The stream's server does not sync while it is filled: nobody was promised this log.
@@ -31,8 +31,8 @@ import (
 	"github.com/genstream/genstream/events/stream"
 )
 
-// Fill makes the streams in dir, a JetStream store that must not be there yet, and
-// appends count generations. They were created 100 ms after each other, the last of
+// Fill appends count generations to the log in dir, a JetStream store that nobody else
+// has open; streams that are not there are made. They were created 100 ms after each other, the last of
 // them now. It returns their IDs, oldest first. progress is told now and then how
 // many there are.
 func Fill(ctx context.Context, dir string, count int, progress func(done int)) (ids []events.ID, err error) {
@@ -143,11 +143,8 @@ func (w *writer) whole(ctx context.Context, i int) error {
 	}
 	raw := fmt.Appendf(nil, `{"data":[{"taskType":"imageInference","taskUUID":"%s","seed":4242,"cost":0.0013,"imageBase64Data":"$inline:1"}]}`, task)
 	delivered := events.Delivered{Source: events.FromWebhook, Digest: events.Digest(raw), Results: []events.Result{result}, Raw: raw}
-	if err := w.append(ctx, delivered); err != nil {
-		return err
-	}
 	g := w.now
 	g.At = w.at
-	done.Generation = events.Apply(events.Apply(g, output), done)
-	return w.append(ctx, output, done)
+	done.Generation = events.Apply(events.Apply(events.Apply(g, delivered), output), done)
+	return w.append(ctx, delivered, output, done)
 }
