@@ -25,7 +25,7 @@ type build struct {
 	damaged  bool             // found so while it served: it is kept for somebody to look at
 	skipped  uint64           // completing commits passed over by this process
 
-	entered []catalog.Generation // by the last apply
+	entered []catalog.Entry // by the last apply
 }
 
 // final marks an error that trying again does not mend: it is about our own
@@ -48,21 +48,23 @@ func createBuild(ctx context.Context, dir, fingerprint string) (*build, error) {
 }
 
 // apply reads a batch of the log, in stream order: all generations that it
-// completes enter the catalog in one transaction with the position. It is the
-// only way into a build, live or rebuilt. Commits at or below the position are
-// passed over. park is told of completing commits that cannot be read; if it
-// fails, nothing of the batch has been read. It returns how many generations are new.
+// completes enter the catalog in one transaction with the position. Commits at or
+// below the position are passed over. park is told of completing commits that
+// cannot be read; if it fails, nothing of the batch has been read. It returns how
+// many generations are new.
 func (b *build) apply(ctx context.Context, batch []stream.Entry, park func(stream.Entry, error) error) (added int, err error) {
-	r := Read(b.at, batch)
+	return b.enter(ctx, Read(b.at, batch), park)
+}
+
+// enter is the only way into a build, live or rebuilt. r was read from where the
+// build is.
+func (b *build) enter(ctx context.Context, r Reading, park func(stream.Entry, error) error) (added int, err error) {
 	for _, u := range r.Unreadable {
 		if err := park(u.Entry, u.Cause); err != nil {
 			return 0, fmt.Errorf("park commit at %d: %w", u.Entry.Sequence, err)
 		}
 	}
-	b.entered = b.entered[:0]
-	for _, e := range r.Entries {
-		b.entered = append(b.entered, e.Generation)
-	}
+	b.entered = r.Entries
 	if len(r.Entries) > 0 || b.unsaved+r.Commits >= saveEvery {
 		// A transaction that has begun is short, and ends even if ctx does.
 		if added, err = b.cat.Insert(context.WithoutCancel(ctx), r.Entries, r.Upto); err != nil {
@@ -83,6 +85,12 @@ type Reading struct {
 	Upto       catalog.Position // of the last commit of the batch
 	Commits    int              // that were read
 	Unreadable []Unreadable     // completing commits without a row
+}
+
+// add appends the reading of the batch that follows.
+func (r *Reading) add(next Reading) {
+	r.Entries, r.Unreadable = append(r.Entries, next.Entries...), append(r.Unreadable, next.Unreadable...)
+	r.Upto, r.Commits = next.Upto, r.Commits+next.Commits
 }
 
 // Unreadable is a completing commit that cannot be read, and why.
@@ -136,16 +144,49 @@ func (b *build) retire(dir string) error {
 	return errors.Join(err, removeBuild(dir, b.name))
 }
 
-// fill reads the log into b up to and including a sequence.
+// fillMax is how many generations a fill writes in one transaction at most.
+const fillMax = 4096
+
+// fill reads the log into b up to and including a sequence. What comes next is read
+// and decoded while the catalog is written.
 func (b *build) fill(ctx context.Context, log *stream.Log, upto uint64, park func(stream.Entry, error) error, progress func(done, total uint64)) error {
-	err := log.Scan(ctx, b.at.Sequence, upto, func(batch []stream.Entry) error {
-		if _, err := b.apply(ctx, batch, park); err != nil {
-			return err
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	read := make(chan Reading, 8)
+	ended := make(chan error, 1)
+	go func(at catalog.Position) {
+		defer close(read)
+		ended <- log.Scan(reading, at.Sequence, upto, func(batch []stream.Entry) error {
+			r := Read(at, batch)
+			at = r.Upto
+			select {
+			case read <- r:
+				return nil
+			case <-reading.Done():
+				return reading.Err()
+			}
+		})
+	}(b.at)
+	for r := range read {
+		for more := true; more && len(r.Entries) < fillMax; {
+			select {
+			case next, ok := <-read:
+				if more = ok; ok {
+					r.add(next)
+				}
+			default:
+				more = false
+			}
+		}
+		if _, err := b.enter(ctx, r, park); err != nil {
+			stop()
+			for range read { // until Scan has ended
+			}
+			return fmt.Errorf("fill %s: %w", b.name, err)
 		}
 		progress(b.at.Sequence, upto)
-		return nil
-	})
-	if err != nil {
+	}
+	if err := <-ended; err != nil {
 		return fmt.Errorf("fill %s: %w", b.name, err)
 	}
 	return b.save(ctx)
@@ -161,7 +202,13 @@ func Build(ctx context.Context, log *stream.Log, path string, upto uint64) (*cat
 	}
 	b := &build{cat: cat, name: filepath.Base(path), at: catalog.Position{Fingerprint: log.Fingerprint()}}
 	pass := func(stream.Entry, error) error { return nil }
-	if err := b.fill(ctx, log, upto, pass, func(uint64, uint64) {}); err != nil {
+	if err = cat.Unsafe(ctx); err == nil {
+		err = b.fill(ctx, log, upto, pass, func(uint64, uint64) {})
+	}
+	if err == nil {
+		err = cat.Settle(ctx)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("build catalog: %w", errors.Join(err, cat.Close()))
 	}
 	return cat, nil

@@ -57,7 +57,10 @@ func (p *Projector) rebuild(ctx context.Context, progress func(done, total uint6
 		return fmt.Errorf("rebuild catalog: %w", err)
 	}
 	// A restart before the switch finds a file that CURRENT does not name, and removes it.
-	if err = p.catchUp(ctx, b, progress); err == nil {
+	if err = b.cat.Unsafe(ctx); err == nil {
+		err = p.catchUp(ctx, b, progress)
+	}
+	if err == nil {
 		err = p.switchTo(ctx, b, progress)
 	}
 	if err != nil {
@@ -96,7 +99,7 @@ func (p *Projector) switchTo(ctx context.Context, b *build, progress func(done, 
 		return err
 	}
 	// CURRENT must not outlast the rows that it points to.
-	if err := b.cat.Checkpoint(ctx); err != nil {
+	if err := b.cat.Settle(ctx); err != nil {
 		return final{err}
 	}
 	if err := writeCurrent(p.cfg.Dir, b.name); err != nil {

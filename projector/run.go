@@ -79,8 +79,8 @@ func (p *Projector) follow(ctx context.Context) error {
 		}
 		p.publish(added > 0)
 		if added > 0 && p.cfg.Entered != nil {
-			for _, g := range p.live.entered {
-				p.cfg.Entered(g.CreatedAt, g.CompletedAt)
+			for _, e := range p.live.entered {
+				p.cfg.Entered(e.Generation.CreatedAt, e.Generation.CompletedAt)
 			}
 		}
 		return nil

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -284,5 +286,39 @@ func TestSnapshotStandsStill(t *testing.T) {
 	}
 	if p, err := s.Position(t.Context()); err != nil || p != upto(20) {
 		t.Errorf("position %+v, %v", p, err)
+	}
+}
+
+func TestUnsafeBuildIsLikeAnyOtherOnceSettled(t *testing.T) {
+	want := create(t)
+	insert(t, want, entry(1, 2, "m", map[string]string{"user": "42"}))
+	insert(t, want, entry(2, 0, "m", nil))
+	c := create(t)
+	if err := c.Unsafe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	insert(t, c, entry(1, 2, "m", map[string]string{"user": "42"}))
+	if _, err := os.Stat(c.Path() + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is a write-ahead log: %v", err)
+	}
+	if err := c.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "1"} {
+		if got := catalog.Pragma(t, c, pragma); got != want {
+			t.Errorf("%s is %s, want %s", pragma, got, want)
+		}
+	}
+	beside, err := catalog.OpenReader(t.Context(), c.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer beside.Close()
+	insert(t, c, entry(2, 0, "m", nil))
+	if got := dump(t, beside); got != dump(t, want) {
+		t.Errorf("a reader beside the writer sees\n%s, want\n%s", got, dump(t, want))
+	}
+	if err := c.Check(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

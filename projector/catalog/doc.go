@@ -31,4 +31,7 @@
 //
 // SQLite runs with synchronous=NORMAL: a power cut may take the newest
 // transactions, and takes their position with them, so they are read again.
+//
+// A build that nobody reads yet is filled without a journal and without syncs
+// ([Catalog.Unsafe]), and synced once before it serves ([Catalog.Settle]).
 package catalog
