@@ -45,9 +45,6 @@ func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 	if placed { // its turn came, and there was nothing to dispatch any more
 		o.leave(e)
 	}
-	for _, out := range inbox {
-		out.discard()
-	}
 	answer(inbox, 0)
 	return m, false
 }
@@ -99,9 +96,6 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 		return err
 	}
 	if !e.open.Requested() || e.open.Done() {
-		for _, out := range m.inbox {
-			out.discard()
-		}
 		answer(m.inbox, 0)
 		o.retire(e)
 		return nil
@@ -129,9 +123,6 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 			}
 			return err
 		}
-	}
-	for _, out := range m.inbox {
-		out.discard()
 	}
 	answer(inbox, e.head.Sequence)
 	e.show()

@@ -47,8 +47,6 @@ type brought struct {
 	said      chan uint64 // capacity 1: the sequence by which the log says it, 0 = it is not decided on here
 }
 
-func (brought) discard() {}
-
 // apply records the delivery, whatever it is worth: what was answered 2xx is in the log.
 func (b brought) apply(o *Open, _ time.Time) []events.Event {
 	arrived(o, &b.delivered) // for the memory

@@ -12,11 +12,9 @@ import (
 
 // outcome is what came of one piece of I/O. apply is as pure as Next: it changes
 // the memory and says which events follow. It may be called again after a
-// conflict, with the fold as it is by then. discard is called once at the end,
-// whether the outcome was used or not.
+// conflict, with the fold as it is by then.
 type outcome interface {
 	apply(o *Open, now time.Time) []events.Event
-	discard()
 }
 
 // called is the end of a create call.
@@ -26,8 +24,6 @@ type called struct {
 	err       *provider.Error   // nil: answered task by task
 	delivered *events.Delivered // results that came with the answer
 }
-
-func (c called) discard() { _ = c.answer.Reply.Close() } // what is left are temporary files
 
 func (c called) apply(o *Open, now time.Time) []events.Event {
 	o.Calling = false
@@ -119,8 +115,6 @@ type polled struct {
 	delivered *events.Delivered
 }
 
-func (p polled) discard() { _ = p.answer.Reply.Close() }
-
 func (p polled) apply(o *Open, now time.Time) []events.Event {
 	o.Polling, o.PolledAt = false, now
 	o.Polls++
@@ -208,8 +202,6 @@ type fetched struct {
 	file   events.File
 	err    error
 }
-
-func (fetched) discard() {}
 
 func (f fetched) apply(o *Open, now time.Time) []events.Event {
 	m := &o.Fetches[f.slot]

@@ -144,8 +144,11 @@ func (o *Orchestrator) poll(ctx context.Context, g events.Generation, sequence u
 	return out
 }
 
-// delivered is the event for the results that an answer holds, nil if none.
+// delivered is the event for the results that an answer holds, nil if none. It
+// closes the answer's Reply, whose place somebody else may be waiting for: the log
+// may take its time with the event.
 func (o *Orchestrator) delivered(ctx context.Context, id events.ID, slot delivery.SlotOf, name, source string, a provider.Answer) (*events.Delivered, error) {
+	defer a.Reply.Close() // temporary files, without a name already
 	if len(a.Results) == 0 {
 		return nil, nil
 	}

@@ -26,7 +26,7 @@
 // each file 256 KiB at most; the rest of the files is on disk. Buffers of up to
 // 512 KiB are used again by later calls; a Reply holds none of them. Those temporary
 // files have no name any more while they are used, so that a killed process
-// leaves none behind.
+// leaves none behind. How many bodies cost that much at a time is for [Turns] to say.
 package inline
 
 import (
@@ -68,6 +68,7 @@ type Limits struct {
 	Body  int64  // bytes of the body as received; 0 = DefaultBody
 	Small int64  // bytes of the JSON without its files; 0 = DefaultSmall
 	Dir   string // folder for temporary files; empty = os.TempDir()
+	Turn  *Turn  // what a body over 64 KiB waits for; nil = nothing
 }
 
 // Reply is a body without its files, and the files. The zero Reply is empty.
@@ -75,11 +76,14 @@ type Reply struct {
 	Body   []byte // valid JSON; the Nth file is the string "$inline:N"
 	Digest string // of the body as received, in the form of events.Digest
 	Files  []*File
+
+	turn *Turn
 }
 
-// Close lets go of the files; what was opened from them cannot be read any
-// more. It may be called again.
+// Close lets go of the files, and gives the turn to the next; what was opened
+// from the files cannot be read any more. It may be called again.
 func (r Reply) Close() error {
+	defer r.turn.end()
 	var errs []error
 	for _, f := range r.Files {
 		errs = append(errs, f.close())
@@ -104,24 +108,33 @@ func Read(r io.Reader, l Limits) (Reply, error) {
 	}
 	if err != nil {
 		s.discard()
+		l.Turn.end()
 		return Reply{}, fmt.Errorf("read body: %w", err)
 	}
-	return Reply{Body: bytes.Clone(s.body), Digest: s.src.digest(), Files: s.files}, nil
+	return Reply{Body: bytes.Clone(s.body), Digest: s.src.digest(), Files: s.files, turn: l.Turn}, nil
 }
 
 // source counts and hashes what is read.
 type source struct {
 	r    io.Reader
-	left int64
+	left int64 // bytes that may come
+	free int64 // those of them that need no turn
+	turn *Turn
 	sum  hash.Hash
 }
 
 func (s *source) Read(p []byte) (int, error) {
+	if s.free <= 0 {
+		if err := s.turn.take(); err != nil {
+			return 0, err
+		}
+	}
 	if int64(len(p)) > s.left+1 {
 		p = p[:s.left+1] // one more than allowed tells a body that is too long from one that fits
 	}
 	n, err := s.r.Read(p)
 	s.sum.Write(p[:n])
+	s.free -= int64(n)
 	if s.left -= int64(n); s.left < 0 {
 		return 0, fmt.Errorf("%w: over its limit as received", ErrTooLarge)
 	}

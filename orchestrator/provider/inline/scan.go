@@ -39,6 +39,7 @@ var scanners = sync.Pool{New: func() any {
 func newScanner(r io.Reader, l Limits) *scanner {
 	s := scanners.Get().(*scanner)
 	s.src.r, s.src.left, s.limits = r, l.Body, l
+	s.src.free, s.src.turn = largeBody, l.Turn
 	s.src.sum.Reset()
 	s.in.Reset(&s.src)
 	return s

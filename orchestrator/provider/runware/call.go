@@ -26,8 +26,13 @@ type reply struct {
 	broken error         // why Reply is empty: cut, too large, not JSON
 }
 
+// maxLarge is how many answers over 64 KiB are held at a time: 4 MiB of memory
+// each while they come, 17 MiB while an S3 client takes their files. Others wait
+// half read, as long as their call may take.
+const maxLarge = 8
+
 // post sends tasks. An error means that there was no answer at all.
-func (p *Provider) post(ctx context.Context, tasks []byte) (reply, *provider.Error) {
+func (p *Provider) post(ctx context.Context, turn *inline.Turn, tasks []byte) (reply, *provider.Error) {
 	var sent trace
 	req, err := http.NewRequestWithContext(sent.follow(ctx), http.MethodPost, p.cfg.BaseURL, bytes.NewReader(tasks))
 	if err != nil {
@@ -50,7 +55,7 @@ func (p *Provider) post(ctx context.Context, tasks []byte) (reply, *provider.Err
 	}
 	defer resp.Body.Close()
 	r := reply{http: resp.StatusCode, after: retryAfter(resp.Header.Get("Retry-After"))}
-	r.Reply, r.broken = inline.Read(resp.Body, inline.Limits{Dir: p.cfg.SpoolDir})
+	r.Reply, r.broken = inline.Read(resp.Body, inline.Limits{Dir: p.cfg.SpoolDir, Turn: turn})
 	r.Body = []byte(p.scrub(string(r.Body)))
 	return r, nil
 }

@@ -22,7 +22,7 @@ func (p *Provider) Create(ctx context.Context, call provider.Call) (provider.Ans
 			Code: events.CodeInput, Message: "the input cannot be sent to this provider", Class: events.Validation,
 		}}
 	}
-	r, gone := p.post(ctx, body)
+	r, gone := p.post(ctx, p.turns.Turn(ctx), body)
 	if gone != nil {
 		return provider.Answer{}, gone
 	}

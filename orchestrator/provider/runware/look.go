@@ -10,6 +10,7 @@ import (
 
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/orchestrator/provider"
+	"github.com/genstream/genstream/orchestrator/provider/inline"
 )
 
 // Look implements provider.Provider. It asks getResponse, and then getTaskDetails
@@ -18,7 +19,8 @@ import (
 // an array of the first answer and of what the second says of responses. The
 // requests that the second repeats are left out: the webhook's token is in them.
 func (p *Provider) Look(ctx context.Context, tasks []string) (provider.Answer, error) {
-	r, gone := p.ask(ctx, "getResponse", tasks)
+	turn := p.turns.Turn(ctx) // one for both answers: whoever holds a place waits for no other
+	r, gone := p.ask(ctx, turn, "getResponse", tasks)
 	if gone != nil {
 		return provider.Answer{}, gone
 	}
@@ -37,7 +39,7 @@ func (p *Provider) Look(ctx context.Context, tasks []string) (provider.Answer, e
 		return provider.Answer{}, p.whole(r, first(in.errs))
 	}
 	if len(doubtful) > 0 {
-		if gone := l.second(ctx, doubtful, &r); gone != nil && len(l.open) == len(tasks) {
+		if gone := l.second(ctx, turn, doubtful, &r); gone != nil && len(l.open) == len(tasks) {
 			r.Close()
 			return provider.Answer{}, gone
 		}
@@ -54,7 +56,7 @@ func first(errs []item) item {
 }
 
 // ask puts one question about many tasks.
-func (p *Provider) ask(ctx context.Context, question string, tasks []string) (reply, *provider.Error) {
+func (p *Provider) ask(ctx context.Context, turn *inline.Turn, question string, tasks []string) (reply, *provider.Error) {
 	type task struct {
 		TaskType string `json:"taskType"`
 		TaskUUID string `json:"taskUUID"`
@@ -63,7 +65,7 @@ func (p *Provider) ask(ctx context.Context, question string, tasks []string) (re
 	for i, t := range tasks {
 		list[i] = task{question, t}
 	}
-	return p.post(ctx, encode(list))
+	return p.post(ctx, turn, encode(list))
 }
 
 type looking struct {
@@ -132,8 +134,8 @@ func (l *looking) settle(r provider.Result) {
 
 // second asks getTaskDetails, and adds that answer to the reply of the first.
 // An error means that there was none, or none that can be read.
-func (l *looking) second(ctx context.Context, doubtful []string, r *reply) *provider.Error {
-	d, gone := l.p.ask(ctx, "getTaskDetails", doubtful)
+func (l *looking) second(ctx context.Context, turn *inline.Turn, doubtful []string, r *reply) *provider.Error {
+	d, gone := l.p.ask(ctx, turn, "getTaskDetails", doubtful)
 	if gone != nil {
 		return gone
 	}

@@ -23,7 +23,9 @@
 //
 // The body is looked at first and the HTTP code second: there are answers of 200
 // with errors, and of 400 with results. What is not said clearly is not said at
-// all: a task that an answer leaves open is in none of its lists.
+// all: a task that an answer leaves open is in none of its lists. Of answers with
+// large files 8 are held at a time, from their first 64 KiB until the caller closes
+// the Reply; others wait, half read, within their own time.
 //
 // # Sources
 //
@@ -40,6 +42,7 @@ import (
 	"time"
 
 	"github.com/genstream/genstream/orchestrator/provider"
+	"github.com/genstream/genstream/orchestrator/provider/inline"
 )
 
 // DefaultBaseURL is the address of the real service.
@@ -69,6 +72,7 @@ func (c Config) GoString() string { return c.String() }
 type Provider struct {
 	cfg    Config
 	client *http.Client
+	turns  *inline.Turns
 }
 
 var _ provider.Provider = (*Provider)(nil)
@@ -90,7 +94,7 @@ func New(cfg Config) *Provider {
 			ForceAttemptHTTP2:   true,
 		}
 	}
-	return &Provider{cfg: cfg, client: &http.Client{
+	return &Provider{cfg: cfg, turns: inline.NewTurns(maxLarge), client: &http.Client{
 		Transport: cfg.Transport,
 		// A create call that follows a redirect could be made twice.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
