@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -21,8 +22,18 @@ func (n *node) ready() error {
 			return err
 		}
 	}
+	if n.server == nil { // a cluster can be there without a majority
+		ctx, cancel := context.WithTimeout(context.Background(), logPatience)
+		defer cancel()
+		if _, err := n.stream.Refresh(ctx); err != nil {
+			return errors.New("the log does not answer")
+		}
+	}
 	return n.room()
 }
+
+// logPatience is how long a probe waits for the log.
+const logPatience = 2 * time.Second
 
 // healthy says why the process should be started again, or nil.
 func (n *node) healthy() error {

@@ -104,3 +104,28 @@ func TestLoadReadsItsOwnAppends(t *testing.T) {
 		}
 	}
 }
+
+// Without a majority the server that is left answers with what it has. That is
+// not the end of the log: a catalog that is ahead of it would be taken for one of
+// another log. (Found by an outage of two servers of three.)
+func TestEndOfTheLogIsAMajoritysWord(t *testing.T) {
+	c := natsdtest.Start(t)
+	l, err := stream.Open(t.Context(), c.Connect(), stream.Config{Replicas: natsdtest.Nodes, Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	leader := c.Leader(stream.Name)
+	c.Stop(leader)
+	c.Stop((leader + 1) % natsdtest.Nodes)
+	patience := time.After(30 * time.Second) // until the last one notices
+	for err = nil; !errors.Is(err, stream.ErrUnavailable); _, err = l.Refresh(t.Context()) {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-patience:
+			t.Fatalf("one server of three says where the log ends: %v", err)
+		}
+	}
+}

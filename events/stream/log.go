@@ -152,12 +152,17 @@ func (l *Log) Err() error { return l.gate.barrier.Err() }
 func (l *Log) Sync(ctx context.Context) error { return l.gate.barrier.Wait(ctx) }
 
 // Refresh reads the end of the log from the stream, and returns once it is on disk.
+// The error wraps ErrUnavailable: of a cluster without a majority too, of which the
+// servers that are left answer with what they have (nats-server, jsStreamInfoRequest).
 func (l *Log) Refresh(ctx context.Context) (uint64, error) {
 	once, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	info, err := l.stream.Info(once)
 	if err != nil {
 		return 0, fmt.Errorf("read end of log: %w: %w", ErrUnavailable, err)
+	}
+	if info.Cluster != nil && info.Cluster.Name != "" && info.Cluster.Leader == "" {
+		return 0, fmt.Errorf("read end of log: %w: the stream has no leader", ErrUnavailable)
 	}
 	return info.State.LastSeq, l.Await(ctx, info.State.LastSeq)
 }
