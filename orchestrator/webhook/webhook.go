@@ -32,6 +32,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"path"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -111,7 +112,8 @@ func (h *Handler) Collector() prometheus.Collector { return h.delivered }
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	if _, pattern := h.mux.Handler(r); pattern == "" {
+	// A mux redirects from a path that is not clean: no provider follows that.
+	if _, pattern := h.mux.Handler(r); pattern == "" || path.Clean(r.URL.Path) != r.URL.Path {
 		notFound(w)
 		return
 	}
