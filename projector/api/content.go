@@ -135,6 +135,7 @@ func (w rangeless) WriteHeader(code int) {
 		return
 	}
 	w.Header().Del("Content-Disposition")
+	w.Header().Set("Cache-Control", "no-store") // http.ServeContent has taken the file's away
 	noRange.because("the file is shorter, or the header is malformed").write(w.ResponseWriter)
 }
 
