@@ -60,6 +60,7 @@
 //	[[cut:k N]]         the first N downloads end in the middle
 //	[[endless:k N]]     the first N downloads do not end
 //	[[mistype:k]]       the Content-Type is wrong
+//	[[heavy:k N]]       it is N MiB larger, by noise that no decoder looks at
 //	[[html:k N]]        the first N downloads are a web page
 //
 // # Money

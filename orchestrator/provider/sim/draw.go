@@ -2,10 +2,13 @@ package sim
 
 import (
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"image"
 	"image/color"
 	"image/png"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 )
@@ -78,7 +81,24 @@ func (p *painter) draw(o Order) []byte {
 	if err := e.Encode(&b, img); err != nil {
 		panic("sim: a picture does not encode: " + err.Error())
 	}
-	return b.Bytes()
+	return weigh(b.Bytes(), heavy(o), d)
+}
+
+// weigh adds n MiB of noise to a PNG, in a chunk that every decoder passes over
+// (PNG specification, section 5.4: ancillary, private, safe to copy).
+func weigh(file []byte, n int, d *rand.Rand) []byte {
+	if n <= 0 {
+		return file
+	}
+	end := len(file) - 12 // IEND: its length, name and checksum
+	out := binary.BigEndian.AppendUint32(bytes.Clone(file[:end]), uint32(n)<<20)
+	name := len(out)
+	out = append(out, "noSe"...)
+	for range n << 17 {
+		out = binary.LittleEndian.AppendUint64(out, d.Uint64())
+	}
+	out = binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE(out[name:]))
+	return append(out, file[end:]...)
 }
 
 // palette runs from night blue through two colours of the wheel, span apart, to cream.

@@ -178,6 +178,19 @@ func refused(o Order) string {
 	return ""
 }
 
+// heavy is how much a directive adds to a file, in MiB.
+func heavy(o Order) int {
+	for _, w := range directives(o.Prompt) {
+		if w.word == "heavy" && w.hits(o.Place) {
+			return min(w.times(), maxHeavy)
+		}
+	}
+	return 0
+}
+
+// maxHeavy keeps a file in base64 under the 64 MiB that a body may have.
+const maxHeavy = 44
+
 // directive is one [[word:places argument]] of a prompt.
 type directive struct {
 	word   string
