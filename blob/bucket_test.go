@@ -52,7 +52,7 @@ func s3Server(t *testing.T) *httptest.Server {
 	return server
 }
 
-func open(t *testing.T, url string) *blob.Bucket {
+func open(t testing.TB, url string) *blob.Bucket {
 	t.Helper()
 	b, err := blob.Open(t.Context(), url)
 	if err != nil {

@@ -3,6 +3,7 @@ package blob_test
 import (
 	"bytes"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -78,4 +79,33 @@ func TestTypeComesFromContent(t *testing.T) {
 			t.Errorf("%s: kept as %q under %q, %v; want %q, %s", c.name, file.ContentType, file.BlobKey, err, c.want, c.ext)
 		}
 	}
+}
+
+// FuzzType: what is kept is of a type of the list, under a name that says so, and
+// of none that a browser would take for a page, even one that guesses.
+func FuzzType(f *testing.F) {
+	for _, s := range []string{string(png(64)), "GIF89a/*\x00*/=1;alert(1)//", "\xff\xfb\x90\x00<html>", "ID3<script>", "<svg>", " \n<!DOCTYPE html>", box("isom"), box("avif"), "RIFF\x24\x00\x00\x00WAVEfmt ", "glTF\x02\x00\x00\x00", "\xef\xbb\xbf<html>", ""} {
+		f.Add([]byte(s))
+	}
+	b := open(f, "mem://")
+	types := map[string]string{
+		"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/avif": "avif", "video/mp4": "mp4", "video/webm": "webm",
+		"video/quicktime": "mov", "audio/mpeg": "mp3", "audio/wav": "wav", "audio/ogg": "ogg", "audio/flac": "flac", "audio/mp4": "m4a", "model/gltf-binary": "glb",
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		file, err := b.Keep(t.Context(), anID, 0, bytes.NewReader(content), 1<<20)
+		if err != nil {
+			if !errors.Is(err, blob.ErrType) && !errors.Is(err, blob.ErrSize) {
+				t.Fatal(err)
+			}
+			return
+		}
+		defer b.Delete(t.Context(), file.BlobKey)
+		if ext, ok := types[file.ContentType]; !ok || !strings.HasSuffix(file.BlobKey, "."+ext) || file.Size != int64(len(content)) {
+			t.Errorf("%q is kept as %+v", content, file)
+		}
+		if guess := http.DetectContentType(content); strings.HasPrefix(guess, "text/html") || strings.HasPrefix(guess, "text/xml") {
+			t.Errorf("%q is kept as %s, and a browser would say %s", content, file.ContentType, guess)
+		}
+	})
 }

@@ -173,3 +173,34 @@ func TestTimeOfWhatIsNoIDIsZero(t *testing.T) {
 		t.Errorf("time is %v, want %v", fox.Time(), want)
 	}
 }
+
+// FuzzID: what is accepted is safe in a subject, a path, a header and a URL, and
+// has one spelling.
+func FuzzID(f *testing.F) {
+	for _, s := range []string{string(fox), events.ArtifactID(fox, 19), events.InputKey(shaA), "gen.*", ">", string(fox) + "\r\n", "inputs/../x", string(fox) + "-07", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if id, err := events.ParseID(s); err == nil {
+			if string(id) != s || len(s) != 36 || strings.Trim(s, "0123456789abcdef-") != "" {
+				t.Errorf("%q is an ID", s)
+			}
+			id.Time()
+		} else if !errors.Is(err, events.ErrID) || id != "" {
+			t.Errorf("%q: %q, %v", s, id, err)
+		}
+		if id, slot, err := events.ParseArtifactID(s); err == nil {
+			if events.ArtifactID(id, slot) != s || slot < 0 || slot >= events.MaxCount {
+				t.Errorf("%q is an artifact's ID: %s, %d", s, id, slot)
+			}
+			if _, err := events.ParseID(string(id)); err != nil {
+				t.Errorf("%q is an artifact of %q", s, id)
+			}
+		} else if !errors.Is(err, events.ErrID) {
+			t.Errorf("%q: %v", s, err)
+		}
+		if sum, ok := events.ParseInputKey(s); ok && (events.InputKey(sum) != s || len(sum) != 64 || strings.Trim(sum, "0123456789abcdef") != "") {
+			t.Errorf("%q is the key of an input", s)
+		}
+	})
+}
