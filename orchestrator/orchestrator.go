@@ -36,6 +36,10 @@ type Config struct {
 	// directory is locked), so that an earlier life's claims are known to be dead.
 	Alone bool
 
+	// Loose has requesters answered before what they are told is on disk: a power
+	// cut may take it back. Calls to providers wait all the same.
+	Loose bool
+
 	PollAfter time.Duration // see Rules
 
 	MaxOpen  int          // open generations at which creates are refused; 0 = 100,000

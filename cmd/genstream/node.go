@@ -126,8 +126,7 @@ func (n *node) openLog(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		every, err := parseFsync(n.cfg.Fsync)
-		if err != nil {
+		if _, err := parseFsync(n.cfg.Fsync); err != nil {
 			return err
 		}
 		n.server, err = natsd.Start(natsd.Config{
@@ -140,7 +139,7 @@ func (n *node) openLog(ctx context.Context) error {
 		// Whatever the mode, a life before this one may have been killed between a write
 		// and its sync. What it left is read, and so must be on disk.
 		open.Own, open.SyncAll = true, n.server.SyncAll
-		if n.cfg.Fsync != fsyncAlways && every == 0 {
+		if n.cfg.Fsync != fsyncAlways {
 			open.Sync = n.syncDisk
 		}
 	} else {

@@ -37,6 +37,12 @@ func parseFsync(s string) (every time.Duration, err error) {
 	return every, nil
 }
 
+// loose says whether answers do not wait for the disk.
+func (n *node) loose() bool {
+	every, _ := parseFsync(n.cfg.Fsync) // openLog has refused what is none
+	return every > 0 && n.server != nil
+}
+
 // shareSync has new files of the bucket wait for the same sync as the log, on the
 // embedded node: one for all that has come meanwhile.
 func (n *node) shareSync() {
@@ -44,12 +50,8 @@ func (n *node) shareSync() {
 		return
 	}
 	n.together = sameFileSystem(n.cfg.Data, n.bucket.Dir())
-	every, _ := parseFsync(n.cfg.Fsync) // openLog has refused what is none
 	n.bucket.ShareSync(func(ctx context.Context) error {
 		n.files.Store(true) // before it waits: the sync that it waits for begins after this
-		if every > 0 {
-			return nil
-		}
 		return n.stream.Sync(ctx)
 	})
 }
@@ -75,7 +77,7 @@ func (n *node) syncEvery(ctx context.Context, every time.Duration) error {
 			return nil
 		case <-ticker.C:
 		}
-		if err := n.syncDisk(); err != nil {
+		if err := n.stream.Sync(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
