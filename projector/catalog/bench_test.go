@@ -24,3 +24,35 @@ func BenchmarkInsert(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkList(b *testing.B) {
+	c := create(b)
+	for n := 0; n < 20_000; n += 500 {
+		entries := make([]catalog.Entry, 500)
+		for i := range entries {
+			entries[i] = entry(n+i+1, (n+i)%10, fmt.Sprintf("runware:%d@1", i%7), nil)
+		}
+		insert(b, c, entries...)
+	}
+	failed := true
+	for name, f := range map[string]catalog.GenerationFilter{
+		"newest": {}, "model": {Model: "runware:3@1"}, "failed": {Failed: &failed}, "200": {Limit: 200},
+	} {
+		b.Run("generations/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if page, err := c.Generations(b.Context(), f); err != nil || page.Next == "" {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("artifacts/newest", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if page, err := c.Artifacts(b.Context(), catalog.ArtifactFilter{}); err != nil || page.Next == "" {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -50,7 +50,7 @@ func (r Reader) Generations(ctx context.Context, f GenerationFilter) (Generation
 	if err != nil {
 		return GenerationPage{}, fmt.Errorf("list generations: %w", err)
 	}
-	rows, err := collect(ctx, r.q, scanGeneration, l.sql.String(), l.args...)
+	rows, err := collect(ctx, r.q, newGenerationScan().row, l.sql.String(), l.args...)
 	if err != nil {
 		return GenerationPage{}, fmt.Errorf("list generations: %w", err)
 	}
@@ -68,7 +68,7 @@ func (r Reader) Artifacts(ctx context.Context, f ArtifactFilter) (ArtifactPage, 
 	if err != nil {
 		return ArtifactPage{}, fmt.Errorf("list artifacts: %w", err)
 	}
-	rows, err := collect(ctx, r.q, scanArtifact, l.sql.String(), l.args...)
+	rows, err := collect(ctx, r.q, newArtifactScan().row, l.sql.String(), l.args...)
 	if err != nil {
 		return ArtifactPage{}, fmt.Errorf("list artifacts: %w", err)
 	}
@@ -82,7 +82,7 @@ func (r Reader) Artifacts(ctx context.Context, f ArtifactFilter) (ArtifactPage, 
 
 // Generation is one row by its ID. The error wraps ErrNotFound.
 func (r Reader) Generation(ctx context.Context, id events.ID) (Generation, error) {
-	g, err := scanGeneration(r.q.QueryRowContext(ctx, selectGeneration, string(id)))
+	g, err := newGenerationScan().row(r.q.QueryRowContext(ctx, selectGeneration, string(id)))
 	if err != nil {
 		return Generation{}, fmt.Errorf("read generation=%s: %w", id, absent(err))
 	}
@@ -91,7 +91,7 @@ func (r Reader) Generation(ctx context.Context, id events.ID) (Generation, error
 
 // Artifact is one row by its ID. The error wraps ErrNotFound.
 func (r Reader) Artifact(ctx context.Context, id string) (Artifact, error) {
-	a, err := scanArtifact(r.q.QueryRowContext(ctx, selectArtifact, id))
+	a, err := newArtifactScan().row(r.q.QueryRowContext(ctx, selectArtifact, id))
 	if err != nil {
 		return Artifact{}, fmt.Errorf("read artifact %s: %w", events.Cut(id, 64), absent(err))
 	}
@@ -180,6 +180,9 @@ func collect[T any](ctx context.Context, q querier, scan func(scanner) (T, error
 	defer rows.Close()
 	var all []T
 	for rows.Next() {
+		if all == nil {
+			all = make([]T, 0, DefaultLimit+1)
+		}
 		v, err := scan(rows)
 		if err != nil {
 			return nil, err

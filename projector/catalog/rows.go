@@ -60,30 +60,57 @@ const (
 // scanner is *sql.Row or *sql.Rows.
 type scanner interface{ Scan(...any) error }
 
-func scanGeneration(s scanner) (Generation, error) {
-	var g Generation
-	var input string
-	var created, completed int64
-	err := s.Scan(&g.ID, &g.Model, &input, &g.ArtifactCount, &created, &completed)
-	g.Input = json.RawMessage(input)
-	g.CreatedAt, g.CompletedAt = fromMicros(created), fromMicros(completed)
-	return g, err
+// generationScan and artifactScan are where the columns of a row go: one for all
+// rows of a list, because each would be allocated, and of types that database/sql
+// needs no reflection for.
+type generationScan struct {
+	id, model, input          string
+	count, created, completed int64
+	into                      []any
 }
 
-func scanArtifact(s scanner) (Artifact, error) {
-	var a Artifact
-	var seed, metadata sql.NullString
-	var cost sql.NullInt64
-	var created int64
-	err := s.Scan(&a.ID, &a.GenerationID, &a.Model, &a.BlobKey, &a.ContentType, &seed, &cost, &metadata, &created)
-	a.Seed, a.CreatedAt = seed.String, fromMicros(created)
-	if cost.Valid {
-		a.Cost = &cost.Int64
+func newGenerationScan() *generationScan {
+	g := new(generationScan)
+	g.into = []any{&g.id, &g.model, &g.input, &g.count, &g.created, &g.completed}
+	return g
+}
+
+func (g *generationScan) row(s scanner) (Generation, error) {
+	err := s.Scan(g.into...)
+	return Generation{
+		ID: events.ID(g.id), Model: g.model, Input: json.RawMessage(g.input), ArtifactCount: int(g.count),
+		CreatedAt: fromMicros(g.created), CompletedAt: fromMicros(g.completed),
+	}, err
+}
+
+type artifactScan struct {
+	id, generation, model, key, contentType string
+	seed, metadata                          sql.NullString
+	cost                                    sql.NullInt64
+	created                                 int64
+	into                                    []any
+}
+
+func newArtifactScan() *artifactScan {
+	a := new(artifactScan)
+	a.into = []any{&a.id, &a.generation, &a.model, &a.key, &a.contentType, &a.seed, &a.cost, &a.metadata, &a.created}
+	return a
+}
+
+func (a *artifactScan) row(s scanner) (Artifact, error) {
+	err := s.Scan(a.into...)
+	row := Artifact{
+		ID: a.id, GenerationID: events.ID(a.generation), Model: a.model, BlobKey: a.key, ContentType: a.contentType,
+		Seed: a.seed.String, CreatedAt: fromMicros(a.created),
 	}
-	if metadata.Valid {
-		a.Metadata = json.RawMessage(metadata.String)
+	if a.cost.Valid {
+		cost := a.cost.Int64
+		row.Cost = &cost
 	}
-	return a, err
+	if a.metadata.Valid {
+		row.Metadata = json.RawMessage(a.metadata.String)
+	}
+	return row, err
 }
 
 func (g Generation) values() []any {

@@ -37,13 +37,13 @@ func (s *Snapshot) Close() { s.tx.Rollback() }
 
 // AllGenerations are all rows in order of ID, until the first error.
 func (s *Snapshot) AllGenerations(ctx context.Context) iter.Seq2[Generation, error] {
-	return each(ctx, s.tx, scanGeneration, "select "+generationColumns+" from generations g order by g.id")
+	return each(ctx, s.tx, newGenerationScan().row, "select "+generationColumns+" from generations g order by g.id")
 }
 
 // AllArtifacts are all rows in order of ID, until the first error. Artifacts of
 // one generation stand together, in the order of their slots as text.
 func (s *Snapshot) AllArtifacts(ctx context.Context) iter.Seq2[Artifact, error] {
-	return each(ctx, s.tx, scanArtifact, "select "+artifactColumns+" from artifacts a order by a.id")
+	return each(ctx, s.tx, newArtifactScan().row, "select "+artifactColumns+" from artifacts a order by a.id")
 }
 
 // AllChanges are all entries in the order of entry, until the first error.
