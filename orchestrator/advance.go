@@ -36,8 +36,12 @@ func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 		// What these commits brought is done, or waits in the open table.
 		works, e.works = e.works, nil
 	}
-	inbox, placed := e.inbox, e.placed
-	e.inbox, e.placed = nil, false
+	placed := e.placed
+	e.placed = false
+	var inbox []outcome
+	if e.gone { // else they wait for the next look, after an append that failed
+		inbox, e.inbox = e.inbox, nil
+	}
 	e.mu.Unlock()
 	for _, w := range works {
 		w.Ack()
