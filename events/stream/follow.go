@@ -78,16 +78,18 @@ func (l *Log) read(ctx context.Context, after uint64, filter string, durable boo
 		return fmt.Errorf("follow log from %d: %w", after, err)
 	}
 	arrived := make(chan jetstream.Msg, batchMax)
+	left := make(chan struct{}) // closed when nobody takes what arrives any more
 	consuming, err := c.Consume(func(m jetstream.Msg) {
 		select {
 		case arrived <- m:
-		case <-ctx.Done():
+		case <-left:
 		}
 	}, jetstream.PullMaxMessages(2*batchMax))
 	if err != nil {
 		return fmt.Errorf("follow log from %d: %w", after, err)
 	}
 	defer func() {
+		close(left) // or the consumer, with more than arrived holds, would not end
 		consuming.Stop()
 		<-consuming.Closed()
 		l.forget(c)

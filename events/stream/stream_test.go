@@ -3,10 +3,12 @@ package stream_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/natsd"
 	"github.com/genstream/genstream/events/stream"
 	"github.com/genstream/genstream/events/stream/streamtest"
@@ -48,5 +50,41 @@ func TestDriftedStreamIsRefused(t *testing.T) {
 				t.Errorf("open: %v, want ErrDrift", err)
 			}
 		})
+	}
+}
+
+// A follower whose handle fails ends, however much is on its way to it.
+func TestFailedFollowerEnds(t *testing.T) {
+	t.Parallel()
+	s, err := natsd.Start(natsd.Config{Dir: t.TempDir(), Gate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	l, err := stream.Open(t.Context(), s.Conn(), stream.Config{Create: true, Own: true, Sync: s.SyncLog, SyncAll: s.SyncAll})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2000 {
+		id := streamtest.NewID()
+		if _, _, err := l.Append(t.Context(), id, stream.Head{}, events.Now(), streamtest.Request(id, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failed := errors.New("no room")
+	done := make(chan error, 1)
+	go func() {
+		done <- l.Follow(t.Context(), 0, func([]stream.Entry) error {
+			<-time.After(200 * time.Millisecond) // the rest arrives meanwhile
+			return failed
+		})
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, failed) {
+			t.Errorf("follow: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the follower does not end")
 	}
 }
