@@ -25,11 +25,11 @@ func TestStoreLimitIsBelowTheFreeDisk(t *testing.T) {
 	}
 	// Others write to this disk too: the free space moves a little between two looks.
 	const slack = 64 << 20
-	want := max(held+free-max(total/20, Reserve), 1)
+	want := max(held+free-Reserve(total), 1)
 	if limit < want-slack || limit > want+slack {
 		t.Errorf("limit is %d with %d of %d free, want about %d", limit, free, total, want)
 	}
-	if free > Reserve && limit >= held+free {
+	if free > Reserve(total) && limit >= held+free {
 		t.Errorf("limit %d is not below what is held and free, %d", limit, held+free)
 	}
 	if _, err := storeLimit(filepath.Join(dir, "missing")); err == nil {

@@ -9,9 +9,19 @@
 // package stream's gate syncs instead, many appends at once, before anything leaves
 // the process: several times as fast under load. Either way the streams' small
 // metadata files are kept a second time, and put back if a power cut has zeroed
-// them. Its storage limit is kept below
-// the free disk, because a full disk wedges a stream until the process restarts,
-// while a limit refuses the next append at once and loses nothing.
+// them.
+//
+// # A full disk
+//
+// The storage limit is kept below the free disk: at the limit the next append is
+// refused at once, while on a full disk the server gives no answer at all. If the
+// disk fills up all the same, the server takes no append any more, and would not
+// until it is started again; it goes on answering reads. [Server.Keep] waits until
+// there is room, and then starts it again within this process: nothing that was
+// acknowledged is lost, the connection comes back by itself, and whoever retries
+// gets through. [Server.Full] says why meanwhile. A refused write can be
+// mended so, because nothing was promised for it. A failed sync cannot: what was
+// written before may be gone, and the error is final.
 //
 // # One process
 //
@@ -36,6 +46,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -52,21 +63,27 @@ type Config struct {
 	Listen    string       // host:port for clients; empty: none but this process
 	Admin     string       // password of user admin; needed with Listen
 	Requester string       // password of user requester; needed with Listen
-	MaxStore  int64        // bytes; 0 = below the free disk, see Reserve
+	MaxStore  int64        // bytes; 0 = what the disk has beside Reserve
 	Gate      bool         // acknowledge before the disk has it: SyncLog and SyncAll are called before anything rests on it
 	Log       *slog.Logger // warnings and errors of the server; nil: none
 }
 
-// Reserve is how much of the disk the store leaves free when MaxStore is not
-// given: a twentieth, and at least 256 MiB.
-const Reserve = 256 << 20
+// Reserve is how many bytes of a disk of total bytes the store leaves free when
+// MaxStore is not given: a twentieth, and at most 256 MiB.
+func Reserve(total int64) int64 { return min(total/20, 256<<20) }
 
 // Server is the running server.
 type Server struct {
-	server *server.Server
+	cfg    Config
 	conn   *nats.Conn
 	dir    string
 	blocks *blocks
+	news   chan struct{} // capacity 1: the server has warned of something
+
+	mu     sync.Mutex
+	server *server.Server // nil for the moment in which it is started again
+	limit  int64          // of its store, in bytes
+	full   error          // why it takes no append just now
 }
 
 // Start runs the server and connects to it in-process. It returns when JetStream
@@ -75,44 +92,66 @@ func Start(cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
-	if err := mendMeta(cfg.Dir); err != nil {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, dir: cfg.Dir, blocks: logBlocks(cfg.Dir), news: make(chan struct{}, 1)}
+	if err := s.launch(); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
-	}
-	opts, err := options(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("start NATS: %w", err)
-	}
-	s, err := server.NewServer(opts)
-	if err != nil {
-		return nil, fmt.Errorf("start NATS: %w", err)
-	}
-	if cfg.Log != nil {
-		s.SetLoggerV2(logger{cfg.Log.With("part", "nats")}, false, false, false)
-	}
-	s.Start()
-	if !s.ReadyForConnections(5 * time.Minute) { // recovery of a large store happens in here
-		s.Shutdown()
-		return nil, errors.New("start NATS: not ready after 5 minutes")
-	}
-	if cfg.Listen != "" {
-		if err := separate(s); err != nil {
-			s.Shutdown()
-			return nil, fmt.Errorf("start NATS: %w", err)
-		}
 	}
 	connect := []nats.Option{
 		nats.InProcessServer(s), nats.Name("genstream"), nats.CustomInboxPrefix(stream.OwnInbox),
 		nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			cfg.Log.Debug("own connection to NATS", "error", err) // the library would print it
+		}),
 	}
 	if cfg.Listen != "" {
 		connect = append(connect, nats.UserInfo("admin", cfg.Admin))
 	}
-	conn, err := nats.Connect("", connect...)
-	if err != nil {
-		s.Shutdown()
+	var err error
+	if s.conn, err = nats.Connect("", connect...); err != nil {
+		s.server.Shutdown()
 		return nil, fmt.Errorf("connect to own NATS: %w", err)
 	}
-	return &Server{server: s, conn: conn, dir: cfg.Dir, blocks: logBlocks(cfg.Dir)}, nil
+	return s, nil
+}
+
+// launch starts the server itself.
+func (s *Server) launch() error {
+	if err := mendMeta(s.dir); err != nil {
+		return err
+	}
+	opts, err := options(s.cfg)
+	if err != nil {
+		return err
+	}
+	launched, err := server.NewServer(opts)
+	if err != nil {
+		return err
+	}
+	launched.SetLoggerV2(logger{s.cfg.Log.With("part", "nats"), s.news}, false, false, false)
+	launched.Start()
+	if !launched.ReadyForConnections(5 * time.Minute) { // recovery of a large store happens in here
+		launched.Shutdown()
+		return errors.New("not ready after 5 minutes")
+	}
+	if !launched.JetStreamEnabled() {
+		launched.Shutdown()
+		launched.WaitForShutdown()
+		return errors.New("JetStream did not open its store, the log says why")
+	}
+	if s.cfg.Listen != "" {
+		if err := separate(launched); err != nil {
+			launched.Shutdown()
+			return err
+		}
+		s.cfg.Listen = launched.Addr().String() // the same one, should it be started again
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server, s.limit = launched, opts.JetStreamMaxStore
+	return nil
 }
 
 func options(cfg Config) (*server.Options, error) {
@@ -123,7 +162,7 @@ func options(cfg Config) (*server.Options, error) {
 		JetStreamMaxMemory: 64 << 20,
 		JetStreamMaxStore:  cfg.MaxStore,
 		MaxPayload:         1 << 20,
-		NoSigs:             true, DisableJetStreamBanner: true, NoLog: cfg.Log == nil,
+		NoSigs:             true, DisableJetStreamBanner: true,
 	}
 	if opts.JetStreamMaxStore == 0 {
 		limit, err := storeLimit(cfg.Dir)
@@ -221,7 +260,7 @@ func storeLimit(dir string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("measure store: %w", err)
 	}
-	return max(used+free-max(total/20, Reserve), 1), nil
+	return max(used+free-Reserve(total), 1), nil
 }
 
 // Free is the free and the total space of the file system that dir is on, in bytes.
@@ -241,20 +280,38 @@ func (s *Server) KeepMeta() error { return keepMeta(s.dir) }
 
 // URL is where clients reach the listener, empty without one.
 func (s *Server) URL() string {
-	if s.server.Addr() == nil {
+	running := s.running()
+	if running == nil || running.Addr() == nil {
 		return ""
 	}
-	return s.server.ClientURL()
+	return running.ClientURL()
+}
+
+// running is the server, nil while it is started again.
+func (s *Server) running() *server.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.server
+}
+
+// InProcessConn implements nats.InProcessConnProvider: connections come back to
+// the server that is started again.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	running := s.running()
+	if running == nil {
+		return nil, errors.New("NATS is being started again")
+	}
+	return running.InProcessConn()
 }
 
 // Connect opens another in-process connection, for parts that have to be apart.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect("", append(opts, nats.InProcessServer(s.server))...)
+	return nats.Connect("", append(opts, nats.InProcessServer(s))...)
 }
 
 // Healthy reports why JetStream can no longer be trusted with an append, or nil.
 func (s *Server) Healthy(context.Context) error {
-	if !s.server.JetStreamEnabled() {
+	if running := s.running(); running != nil && !running.JetStreamEnabled() {
 		return errors.New("JetStream is not enabled: its store failed, see the log, then restart")
 	}
 	return nil
@@ -263,16 +320,29 @@ func (s *Server) Healthy(context.Context) error {
 // Close shuts the server down cleanly and waits for it. Connections end first.
 func (s *Server) Close() {
 	s.conn.Close()
-	s.server.Shutdown()
-	s.server.WaitForShutdown()
+	if running := s.running(); running != nil {
+		running.Shutdown()
+		running.WaitForShutdown()
+	}
 }
 
 // logger passes the server's warnings and errors on; its notices are its own affair.
-type logger struct{ log *slog.Logger }
+type logger struct {
+	log  *slog.Logger
+	news chan<- struct{} // is told that there was one
+}
 
 func (l logger) Noticef(string, ...any)         {}
 func (l logger) Debugf(string, ...any)          {}
 func (l logger) Tracef(string, ...any)          {}
-func (l logger) Warnf(format string, v ...any)  { l.log.Warn(fmt.Sprintf(format, v...)) }
-func (l logger) Errorf(format string, v ...any) { l.log.Error(fmt.Sprintf(format, v...)) }
-func (l logger) Fatalf(format string, v ...any) { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l logger) Warnf(format string, v ...any)  { l.tell(slog.LevelWarn, format, v) }
+func (l logger) Errorf(format string, v ...any) { l.tell(slog.LevelError, format, v) }
+func (l logger) Fatalf(format string, v ...any) { l.tell(slog.LevelError, format, v) }
+
+func (l logger) tell(level slog.Level, format string, v []any) {
+	l.log.Log(context.Background(), level, fmt.Sprintf(format, v...))
+	select {
+	case l.news <- struct{}{}:
+	default:
+	}
+}

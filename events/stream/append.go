@@ -76,6 +76,11 @@ func (l *Log) publish(ctx context.Context, id events.ID, m *nats.Msg, expected u
 	l.tally.underWay.Add(1)
 	defer func() { l.tally.end(try > 0, err) }()
 	for ; ; try++ {
+		if l.full != nil && try == 0 { // later, a copy may be there already
+			if err := l.full(); err != nil {
+				return 0, err
+			}
+		}
 		once, cancel := context.WithTimeout(ctx, requestTimeout)
 		ack, err := l.js.PublishMsg(once, m)
 		cancel()

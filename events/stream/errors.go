@@ -13,7 +13,8 @@ var (
 	// is known to be written, and trying again later is right. HTTP answers 503.
 	ErrUnavailable = errors.New("the log is not available")
 
-	// ErrFull is a log at its storage limit. HTTP answers 503.
+	// ErrFull is a log at its storage limit, or whose disk is full: nothing was
+	// written. It takes appends again once there is room. HTTP answers 503.
 	ErrFull = errors.New("the log is full")
 
 	// ErrMissing is a stream that should be there and is not. It is never

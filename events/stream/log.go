@@ -27,6 +27,10 @@ type Config struct {
 	// everything else too. nil: the server does so itself before it acknowledges. They
 	// may be set with Own only.
 	Sync, SyncAll func() error
+
+	// Full says, wrapping ErrFull, why the server takes no append just now: a full
+	// disk makes it give no answer at all. nil: it answers for itself.
+	Full func() error
 }
 
 // Log is the open log. Its methods may be called concurrently.
@@ -38,6 +42,7 @@ type Log struct {
 	fingerprint string // identity of this very stream
 	gate        *gate
 	syncAll     func() error // nil: the server syncs
+	full        func() error // nil: the server says so itself
 	queued      bool         // submissions have a queue of their own
 	tally       tally        // of the appends
 	heads       *heads       // of open generations; nil if others append too
@@ -52,7 +57,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	l := &Log{nc: nc, js: js, gate: newGate(cfg.Sync), syncAll: cfg.SyncAll, queued: !cfg.Own}
+	l := &Log{nc: nc, js: js, gate: newGate(cfg.Sync), syncAll: cfg.SyncAll, full: cfg.Full, queued: !cfg.Own}
 	if cfg.Own {
 		l.heads = newHeads()
 	}
@@ -165,6 +170,27 @@ func (l *Log) Refresh(ctx context.Context) (uint64, error) {
 		return 0, fmt.Errorf("read end of log: %w: the stream has no leader", ErrUnavailable)
 	}
 	return info.State.LastSeq, l.Await(ctx, info.State.LastSeq)
+}
+
+// Reopened checks, after the log's own server was started again, that the log holds
+// everything that it ever acknowledged. The error wraps ErrSync: what is missing
+// was promised to somebody.
+func (l *Log) Reopened(ctx context.Context) error {
+	written := l.gate.written.Load()
+	for try := 0; ; try++ {
+		end, err := l.Refresh(ctx)
+		switch {
+		case err == nil && end < written:
+			return l.gate.fail(fmt.Errorf("the log ends at %d, and %d was written", end, written))
+		case err == nil, errors.Is(err, ErrSync), try == 8:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(backoff(try)): // the connection is on its way back
+		}
+	}
 }
 
 // Size is how many commits the log holds, and their bytes on disk.
