@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"syscall"
 
 	"github.com/genstream/genstream/events/stream"
 	"github.com/genstream/genstream/projector/catalog"
@@ -34,15 +35,24 @@ type final struct{ error }
 
 func (f final) Unwrap() error { return f.error }
 
+// own marks an error about our own files as final, unless it is only that the
+// disk has no room just now.
+func own(err error) error {
+	if errors.Is(err, catalog.ErrFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	return final{err}
+}
+
 // createBuild makes an empty build of the log in a file of a new name.
 func createBuild(ctx context.Context, dir, fingerprint string) (*build, error) {
 	name, err := freshName(dir)
 	if err != nil {
-		return nil, final{err}
+		return nil, own(err)
 	}
 	cat, err := catalog.Create(ctx, filepath.Join(dir, name), fingerprint)
 	if err != nil {
-		return nil, final{err}
+		return nil, own(err)
 	}
 	return &build{cat: cat, name: name, at: catalog.Position{Fingerprint: fingerprint}}, nil
 }
@@ -68,7 +78,7 @@ func (b *build) enter(ctx context.Context, r Reading, park func(stream.Entry, er
 	if len(r.Entries) > 0 || b.unsaved+r.Commits >= saveEvery {
 		// A transaction that has begun is short, and ends even if ctx does.
 		if added, err = b.cat.Insert(context.WithoutCancel(ctx), r.Entries, r.Upto); err != nil {
-			return 0, final{err}
+			return 0, own(err)
 		}
 		b.unsaved = 0
 	} else {
@@ -128,7 +138,7 @@ func (b *build) save(ctx context.Context) error {
 		return nil
 	}
 	if _, err := b.cat.Insert(ctx, nil, b.at); err != nil {
-		return final{err}
+		return own(err)
 	}
 	b.unsaved = 0
 	return nil

@@ -47,6 +47,7 @@ type Projector struct {
 	before   *build     // served before: it stays open for readers who still have it
 	position uint64     // live has read so far
 	skipped  uint64     // of live
+	held     error      // why the log is not being followed
 	advanced chan struct{}
 	changed  chan struct{}
 }
@@ -112,6 +113,23 @@ func (p *Projector) Skipped() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.skipped
+}
+
+// Held is why the catalog does not follow the log just now, nil if it does. What
+// it has read before is served all the same.
+func (p *Projector) Held() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held == nil {
+		return nil
+	}
+	return fmt.Errorf("the catalog has stopped at commit %d and tries again: %w", p.position, p.held)
+}
+
+func (p *Projector) hold(cause error) {
+	p.mu.Lock()
+	p.held = cause
+	p.mu.Unlock()
 }
 
 // Wait returns once the log has been read up to the sequence. The error is that

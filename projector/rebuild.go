@@ -100,10 +100,10 @@ func (p *Projector) switchTo(ctx context.Context, b *build, progress func(done, 
 	}
 	// CURRENT must not outlast the rows that it points to.
 	if err := b.cat.Settle(ctx); err != nil {
-		return final{err}
+		return own(err)
 	}
 	if err := writeCurrent(p.cfg.Dir, b.name); err != nil {
-		return final{err}
+		return own(err)
 	}
 	p.mu.Lock()
 	gone := p.before

@@ -12,9 +12,9 @@ import (
 )
 
 // Run follows the log until ctx ends, then returns nil. A log that cannot be
-// reached is waited for; a catalog that turns out damaged, or has another schema,
-// serves as well as it can until a new one is built. Any other trouble is
-// returned: ErrDiverged, a full or failing disk.
+// reached is waited for, and so is room on a full disk; a catalog that turns out
+// damaged, or has another schema, serves as well as it can until a new one is
+// built. Any other trouble is returned: ErrDiverged, a failing disk.
 func (p *Projector) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -49,7 +49,8 @@ func (p *Projector) retry(ctx context.Context) error {
 		case p.Position() > before:
 			try = 0
 		}
-		p.cfg.Logger.Warn("the log cannot be followed: trying again", "sequence", p.Position(), "error", err)
+		p.cfg.Logger.Warn("the catalog does not follow: trying again", "sequence", p.Position(), "error", err)
+		p.hold(err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -78,6 +79,7 @@ func (p *Projector) follow(ctx context.Context) error {
 			return err
 		}
 		p.publish(added > 0)
+		p.hold(nil)
 		if added > 0 && p.cfg.Entered != nil {
 			for _, e := range p.live.entered {
 				p.cfg.Entered(e.Generation.CreatedAt, e.Generation.CompletedAt)
@@ -127,7 +129,12 @@ func (p *Projector) leave() error {
 	if p.live.outdated || p.live.damaged {
 		return nil
 	}
-	return p.live.save(context.Background()) // ctx has ended
+	err := p.live.save(context.Background()) // ctx has ended
+	if errors.Is(err, catalog.ErrFull) {
+		p.cfg.Logger.Warn("the position was not written: the next start reads a little again", "error", err)
+		return nil
+	}
+	return err
 }
 
 // check compares the log with what the build has read (I21).

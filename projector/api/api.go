@@ -44,6 +44,7 @@ type Config struct {
 	Stopping context.Context
 
 	Health  func() error // why this process should be restarted; nil = never
+	Passing func() error // what is wrong and needs no restart: /healthz names it; nil = nothing ever. Joined errors are told one by one.
 	Ready   func() error // why it should get no requests just now; nil = never. Joined errors are told one by one.
 	Metrics http.Handler // served at /metrics if not nil
 

@@ -14,9 +14,10 @@ func (a *api) registerHealth() {
 	for path, check := range map[string]struct {
 		about string
 		ask   func() error
+		also  func() error
 	}{
-		"/healthz": {"Whether this process works; if not, restart it", a.cfg.Health},
-		"/readyz":  {"Whether this process should get requests just now", a.cfg.Ready},
+		"/healthz": {"Whether this process works; if not, restart it", a.cfg.Health, a.cfg.Passing},
+		"/readyz":  {"Whether this process should get requests just now", a.cfg.Ready, nil},
 	} {
 		body := map[string]reflect.Type{"application/json": reflect.TypeFor[health]()}
 		register(a, operation{
@@ -28,7 +29,7 @@ func (a *api) registerHealth() {
 			},
 			problems: []kind{invalid},
 		}, func(context.Context, *struct{}) (*reply, error) {
-			return healthReply(check.ask)
+			return healthReply(check.ask, check.also)
 		})
 	}
 	if a.cfg.Metrics == nil {
@@ -47,7 +48,8 @@ func (a *api) registerHealth() {
 	})
 }
 
-func healthReply(ask func() error) (*reply, error) {
+// healthReply answers no for what ask says, and names what also says beside it.
+func healthReply(ask, also func() error) (*reply, error) {
 	h := health{Ready: true, Reasons: []string{}}
 	if ask != nil {
 		h.Reasons = reasons(ask())
@@ -55,6 +57,8 @@ func healthReply(ask func() error) (*reply, error) {
 	code := http.StatusOK
 	if len(h.Reasons) > 0 {
 		h.Ready, code = false, http.StatusServiceUnavailable
+	} else if also != nil {
+		h.Reasons = reasons(also())
 	}
 	return jsonReply(code, func(b *bytes.Buffer) error { return encode(b, h) })
 }

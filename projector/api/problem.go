@@ -139,6 +139,8 @@ func (a *api) problemOf(ctx context.Context, operation string, err error) *probl
 		return unavailable.because("the request was given up")
 	case errors.Is(err, stream.ErrNotFound):
 		return notFound.because("no generation has this ID")
+	case errors.Is(err, stream.ErrFull):
+		return noRoom.because("the log has no room")
 	case errors.Is(err, stream.ErrUnavailable):
 		return unavailable.because("the log does not answer; try again")
 	}

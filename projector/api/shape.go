@@ -134,5 +134,5 @@ type openList struct {
 
 type health struct {
 	Ready   bool     `json:"ready"`
-	Reasons []string `json:"reasons" nullable:"false" doc:"why not"`
+	Reasons []string `json:"reasons" nullable:"false" doc:"why not; of a process that works, what is wrong and mends itself, such as a full disk"`
 }

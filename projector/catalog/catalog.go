@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"syscall"
 
 	"github.com/mattn/go-sqlite3"
 )
@@ -23,6 +24,10 @@ var (
 	// ErrDamaged is a file that is no intact SQLite database: it is to be moved
 	// aside and built again from the log.
 	ErrDamaged = errors.New("the catalog file is damaged")
+
+	// ErrFull is a disk without room for what was to be written: nothing of it is,
+	// what was there before is, and the same may succeed later.
+	ErrFull = errors.New("the disk of the catalog is full")
 )
 
 //go:embed schema.sql
@@ -264,11 +269,16 @@ func schemaHash() int32 {
 	return int32(binary.BigEndian.Uint32(sum[:4]) >> 1)
 }
 
-// damaged marks SQLite's own words for a broken file.
+// damaged marks SQLite's own words for a broken file, and for a full disk. The
+// shared memory of a write-ahead log that finds no room is an I/O error.
 func damaged(err error) error {
 	var e sqlite3.Error
-	if errors.As(err, &e) && (e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB) {
+	switch {
+	case !errors.As(err, &e):
+	case e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB:
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case e.Code == sqlite3.ErrFull || e.Code == sqlite3.ErrIoErr && (e.SystemErrno == syscall.ENOSPC || e.SystemErrno == syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
 }
