@@ -193,6 +193,9 @@ func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate
 		if errors.Is(err, inline.ErrTooLarge) {
 			return "too_large", http.StatusRequestEntityTooLarge, nil
 		}
+		if errors.Is(err, inline.ErrDisk) {
+			return failed("no_disk", err)
+		}
 		return "malformed", http.StatusBadRequest, nil
 	}
 	defer reply.Close()

@@ -177,7 +177,7 @@ func (d *decoder) toDisk(p []byte) {
 		}
 	}
 	if _, err := d.out.disk.Write(p); err != nil {
-		d.failed = fmt.Errorf("write inline file: %w", err)
+		d.failed = fmt.Errorf("write inline file: %w: %w", ErrDisk, err)
 	}
 }
 
@@ -185,12 +185,12 @@ func (d *decoder) toDisk(p []byte) {
 func (d *decoder) spill() error {
 	f, err := os.CreateTemp(d.dir, "inline-*")
 	if err != nil {
-		return fmt.Errorf("create inline file: %w", err)
+		return fmt.Errorf("create inline file: %w: %w", ErrDisk, err)
 	}
 	_ = os.Remove(f.Name()) // where an open file keeps its name, close removes it
 	d.out.disk = f
 	if _, err := f.Write(d.out.memory); err != nil {
-		return fmt.Errorf("write inline file: %w", err)
+		return fmt.Errorf("write inline file: %w: %w", ErrDisk, err)
 	}
 	d.out.memory = nil
 	return nil

@@ -46,6 +46,8 @@ var (
 	ErrTooLarge = errors.New("body too large")
 	// ErrMalformed is a body that is not one JSON value, or a file over Limits.Small whose base64 is broken.
 	ErrMalformed = errors.New("malformed body")
+	// ErrDisk is a disk that did not take a file; the same body may be read later.
+	ErrDisk = errors.New("a file could not be kept")
 )
 
 // Defaults of Limits, in bytes.
@@ -91,8 +93,8 @@ func (r Reply) Close() error {
 	return errors.Join(errs...)
 }
 
-// Read reads r to its end. Errors wrap ErrTooLarge or ErrMalformed, or are those
-// of r or of the disk.
+// Read reads r to its end. Errors wrap ErrTooLarge, ErrMalformed or ErrDisk, or are
+// those of r.
 func Read(r io.Reader, l Limits) (Reply, error) {
 	if l.Body <= 0 {
 		l.Body = DefaultBody
