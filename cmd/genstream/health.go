@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
 
 	"github.com/genstream/genstream/events/natsd"
 )
@@ -29,6 +31,15 @@ func (n *node) ready() error {
 			return errors.New("the log does not answer")
 		}
 	}
+	return n.passing()
+}
+
+// passing says what is wrong and mends itself once there is room. It is no reason
+// to start the process again: that would not help, and not come up on a full disk.
+func (n *node) passing() error {
+	if n.projector != nil {
+		return errors.Join(n.room(), n.projector.Held())
+	}
 	return n.room()
 }
 
@@ -46,26 +57,67 @@ func (n *node) healthy() error {
 	return nil
 }
 
-// room refuses creates before the disk is full. What is in flight still has the
-// reserve to complete in.
+// room refuses creates before any of the disks is full. What is in flight still
+// has the reserve to complete in.
 func (n *node) room() error {
+	if n.server != nil {
+		if err := n.server.Full(); err != nil {
+			return err
+		}
+	}
 	measure := n.wires.free
 	if measure == nil {
 		measure = natsd.Free
 	}
-	free, total, err := measure(n.cfg.Data)
-	if err != nil {
-		return err
-	}
-	if mark := createMark(total); free < mark {
-		return fmt.Errorf("the disk is nearly full: %d MiB are left, creates need %d MiB", free>>20, mark>>20)
+	for _, part := range n.disks {
+		free, total, err := measure(part.dir)
+		if err != nil {
+			return err
+		}
+		if mark := createMark(total); free < mark {
+			return fmt.Errorf("the disk%s is nearly full: %d MiB are left, creates need %d MiB", part.of, free>>20, mark>>20)
+		}
 	}
 	return nil
 }
 
+// part is a directory that may be on a disk of its own.
+type part struct {
+	dir string
+	of  string // " of the log", in words; empty for the data directory
+}
+
+// parts are the directories that this node writes to, one of each disk. A disk
+// that cannot be told from another is measured once more: that is harmless.
+func (n *node) parts() []part {
+	all := []part{{n.cfg.Data, ""}}
+	if n.server != nil {
+		all = append(all, part{filepath.Join(n.cfg.Data, natsDir), " of the log"})
+	}
+	if n.projector != nil {
+		all = append(all, part{filepath.Join(n.cfg.Data, catalogDir), " of the catalog"})
+	}
+	if dir := n.bucket.Dir(); dir != "" {
+		all = append(all, part{dir, " of the bucket"})
+	}
+	seen := map[unix.Fsid]bool{}
+	var apart []part
+	for _, p := range all {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(p.dir, &fs); err == nil && fs.Fsid != (unix.Fsid{}) {
+			if seen[fs.Fsid] {
+				continue
+			}
+			seen[fs.Fsid] = true
+		}
+		apart = append(apart, p)
+	}
+	return apart
+}
+
 // createMark is how many bytes must be left, of a disk of total bytes, for creates
 // to be taken: twice what the log's store leaves free.
-func createMark(total int64) int64 { return min(total/20, natsd.Reserve) * 2 }
+func createMark(total int64) int64 { return 2 * natsd.Reserve(total) }
 
 // opsHandler serves what an operator's machines ask, and nothing of the API. It
 // needs no key: nothing in it is secret, and no ID is.
@@ -81,6 +133,9 @@ func (n *node) opsHandler() http.Handler {
 				return
 			}
 			fmt.Fprintln(w, "ok")
+			if err := n.passing(); err != nil {
+				fmt.Fprintln(w, err)
+			}
 		})
 	}
 	return mux

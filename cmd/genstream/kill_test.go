@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -23,20 +25,25 @@ import (
 // killed is the real binary on a real directory, with the provider in the test's
 // own process, where it outlives every kill.
 type killed struct {
-	t    *testing.T
-	data string
-	args []string
-	sim  *sim.Server
-	api  *client
-	cmd  *exec.Cmd
+	t     *testing.T
+	data  string
+	args  []string
+	sim   *sim.Server
+	api   *client
+	cmd   *exec.Cmd
+	mode  string    // of the program, 1 or unguarded; empty: 1
+	errs  io.Writer // what the program says; nil: the test's output
+	calls int       // of the provider's create, as check found them
 
 	mu    sync.Mutex
 	acked map[events.ID]bool
 }
 
-func newKilled(t *testing.T) *killed {
+func newKilled(t *testing.T) *killed { return newKilledIn(t, t.TempDir()) }
+
+func newKilledIn(t *testing.T, data string) *killed {
 	t.Helper()
-	k := &killed{t: t, data: t.TempDir(), acked: map[events.ID]bool{}}
+	k := &killed{t: t, data: data, acked: map[events.ID]bool{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -84,8 +91,10 @@ func freePort(t *testing.T) string {
 func (k *killed) start() {
 	k.t.Helper()
 	k.cmd = exec.Command(os.Args[0], k.args...)
-	k.cmd.Env = append(os.Environ(), asGenstream+"=1")
-	k.cmd.Stderr = k.t.Output()
+	k.cmd.Env = append(os.Environ(), asGenstream+"="+cmp.Or(k.mode, "1"))
+	if k.cmd.Stderr = k.errs; k.errs == nil {
+		k.cmd.Stderr = k.t.Output()
+	}
 	if err := k.cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
@@ -212,6 +221,7 @@ func (k *killed) check() {
 		r.Print(k.t.Output())
 		k.t.Fail()
 	}
+	k.calls = r.Claim("I14").Looked
 	k.t.Logf("%d acknowledged, %d commits, %d create calls, %d outputs compared with the journal",
 		len(k.acked), r.Claim("I3").Looked, r.Claim("I14").Looked, r.Claim("I23").Looked)
 	if len(k.acked) < 20 || r.Claim("I23").Looked < 20 {

@@ -66,6 +66,7 @@ type node struct {
 	keys                       webhook.Keys
 	hooksBase                  string // base URL that providers are told; empty: none
 	simulated                  bool
+	disks                      []part // that must have room for a create
 }
 
 func (n *node) has(role string) bool {
@@ -109,7 +110,11 @@ func openNode(ctx context.Context, cfg config, w wires, log *slog.Logger) (n *no
 	if err := n.openProviders(); err != nil {
 		return n, err
 	}
-	return n, n.openRoles(ctx)
+	if err := n.openRoles(ctx); err != nil {
+		return n, err
+	}
+	n.disks = n.parts()
+	return n, nil
 }
 
 // openLog connects to NATS, its own or somebody else's, and opens the log.
@@ -138,7 +143,7 @@ func (n *node) openLog(ctx context.Context) error {
 		n.conn = n.server.Conn()
 		// Whatever the mode, a life before this one may have been killed between a write
 		// and its sync. What it left is read, and so must be on disk.
-		open.Own, open.SyncAll = true, n.server.SyncAll
+		open.Own, open.SyncAll, open.Full = true, n.server.SyncAll, n.server.Full
 		if n.cfg.Fsync != fsyncAlways {
 			open.Sync = n.syncDisk
 		}
@@ -198,6 +203,9 @@ func (n *node) run(ctx context.Context, ready func()) error {
 	}
 	if n.ops != nil {
 		n.serve(n.ops, n.opsHandler(), part)
+	}
+	if n.server != nil {
+		part("NATS", func() error { return n.server.Keep(ctx, n.stream.Reopened) })
 	}
 	part("disk", func() error {
 		select {

@@ -37,9 +37,10 @@ func openStored(ctx context.Context, cfg config) (s *stored, err error) {
 		return nil, fmt.Errorf("%s holds no genstream data: name the directory with --data", cfg.Data)
 	}
 	s = &stored{cfg: cfg}
+	opened := s
 	defer func() {
 		if err != nil {
-			s.close()
+			opened.close() // s is nil by then
 		}
 	}()
 	if s.unlock, err = natsd.Lock(cfg.Data); err != nil {

@@ -147,7 +147,7 @@ func (n *node) ingress() http.Handler {
 func (n *node) apiHandler(ctx context.Context) (_ http.Handler, err error) {
 	cfg := api.Config{
 		Log: n.stream, Bucket: n.bucket, Projector: n.projector, NATS: n.conn,
-		Ready: n.ready, Health: n.healthy, Hosts: n.cfg.Hosts, Simulated: n.simulated, Stopping: ctx, Logger: n.log,
+		Ready: n.ready, Health: n.healthy, Passing: n.passing, Hosts: n.cfg.Hosts, Simulated: n.simulated, Stopping: ctx, Logger: n.log,
 		Metrics: promhttp.HandlerFor(n.metrics, promhttp.HandlerOpts{}), Room: n.room, Spool: n.spool(),
 	}
 	if n.orchestrator != nil {

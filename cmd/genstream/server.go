@@ -13,7 +13,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-func upCommand() *cobra.Command {
+func upCommand() *cobra.Command { return upCommandWith(wires{}) }
+
+func upCommandWith(w wires) *cobra.Command {
 	var cfg config
 	c := &cobra.Command{
 		Use:     "up",
@@ -33,7 +35,7 @@ or in the file that --config names. Flags come before the environment, that befo
 				return err
 			}
 			cfg.Roles = []string{roleOrchestrator, roleIngress, roleAPI}
-			return serve(cmd.Context(), cfg, cmd.ErrOrStderr(), cmd.OutOrStdout())
+			return serve(cmd.Context(), cfg, w, cmd.ErrOrStderr(), cmd.OutOrStdout())
 		},
 	}
 	serverFlags(c.Flags(), &cfg)
@@ -72,7 +74,7 @@ Start as many processes of each role as you like. The cluster must sync before i
 			if calls := slices.Contains(cfg.Roles, roleOrchestrator) || slices.Contains(cfg.Roles, roleIngress); calls && len(list) == 0 {
 				return errors.New("serve needs a provider: GENSTREAM_RUNWARE_KEY, --runware-key-file, or \"providers\" in the file of --config")
 			}
-			return serve(cmd.Context(), *cfg, cmd.ErrOrStderr(), cmd.OutOrStdout())
+			return serve(cmd.Context(), *cfg, wires{}, cmd.ErrOrStderr(), cmd.OutOrStdout())
 		},
 	}
 	serverFlags(c.Flags(), cfg)
@@ -90,8 +92,8 @@ func natsFlags(f *pflag.FlagSet, cfg *config) {
 }
 
 // serve runs a node until ctx ends, and tells where it is.
-func serve(ctx context.Context, cfg config, logs, out io.Writer) error {
-	n, err := openNode(ctx, cfg, wires{}, newLogger(logs, cfg.Verbose))
+func serve(ctx context.Context, cfg config, w wires, logs, out io.Writer) error {
+	n, err := openNode(ctx, cfg, w, newLogger(logs, cfg.Verbose))
 	if err != nil {
 		return err
 	}

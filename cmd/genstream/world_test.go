@@ -29,6 +29,9 @@ import (
 const asGenstream = "GENSTREAM_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asGenstream) == unguarded {
+		os.Exit(runUnguarded(os.Args[2:]))
+	}
 	if os.Getenv(asGenstream) != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
