@@ -139,13 +139,16 @@ func (l *Log) forget(c jetstream.Consumer) {
 // client after a gap. It waits out a log that is not available yet.
 func (l *Log) consumer(ctx context.Context, after uint64, filter string) (jetstream.Consumer, error) {
 	for try := 0; ; try++ {
-		c, err := l.js.OrderedConsumer(ctx, Name, jetstream.OrderedConsumerConfig{
-			FilterSubjects: []string{filter},
-			DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-			OptStartSeq:    after + 1,
+		cfg := jetstream.OrderedConsumerConfig{
+			DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+			OptStartSeq:   after + 1,
 
 			InactiveThreshold: 30 * time.Second, // of a process that was killed
-		})
+		}
+		if filter != pattern { // that is everything there is, and without a filter the server need not look for it
+			cfg.FilterSubjects = []string{filter}
+		}
+		c, err := l.js.OrderedConsumer(ctx, Name, cfg)
 		if err == nil || ctx.Err() != nil || try == 8 {
 			return c, err
 		}
