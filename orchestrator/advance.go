@@ -32,16 +32,16 @@ func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 	}
 	e.active, e.dirty = false, false
 	var works []stream.Work
-	if e.running == 0 || e.gone {
+	var inbox []outcome
+	if e.gone {
+		inbox, e.inbox = e.inbox, nil
+	}
+	if e.running+len(e.inbox) == 0 || e.gone {
 		// What these commits brought is done, or waits in the open table.
 		works, e.works = e.works, nil
 	}
 	placed := e.placed
 	e.placed = false
-	var inbox []outcome
-	if e.gone { // else they wait for the next look, after an append that failed
-		inbox, e.inbox = e.inbox, nil
-	}
 	e.mu.Unlock()
 	for _, w := range works {
 		w.Ack()

@@ -17,28 +17,37 @@ import (
 // ingress appends the delivery itself, or has it sent again. It may be committed
 // all the same, and is recognised by its digest then.
 func (o *Orchestrator) Bring(ctx context.Context, id events.ID, d events.Delivered) (sequence uint64, taken bool) {
-	if !o.ready.Load() {
+	b, ok := o.bring(id, d)
+	if !ok {
 		return 0, false
 	}
-	e := o.table.find(id)
-	if e == nil {
-		return 0, false
-	}
-	b := brought{delivered: d, said: make(chan uint64, 1)}
-	e.mu.Lock()
-	if e.gone {
-		e.mu.Unlock()
-		return 0, false
-	}
-	e.inbox = append(e.inbox, b)
-	e.mu.Unlock()
-	o.activate(e)
 	select {
 	case sequence = <-b.said:
 		return sequence, sequence > 0
 	case <-ctx.Done():
 		return 0, false
 	}
+}
+
+// bring is Bring until there is something to wait for.
+func (o *Orchestrator) bring(id events.ID, d events.Delivered) (b brought, ok bool) {
+	if !o.ready.Load() {
+		return b, false
+	}
+	e := o.table.find(id)
+	if e == nil {
+		return b, false
+	}
+	b = brought{delivered: d, said: make(chan uint64, 1)}
+	e.mu.Lock()
+	if e.gone {
+		e.mu.Unlock()
+		return b, false
+	}
+	e.inbox = append(e.inbox, b)
+	e.mu.Unlock()
+	o.activate(e)
+	return b, true
 }
 
 // brought is a delivery that somebody waits to see in the log.

@@ -113,7 +113,9 @@ func (l *lane) giveBack() {
 	l.mu.Lock()
 	l.busy--
 	if l.breaker.IsHalfOpen() {
-		l.breaker.Open() // it was the probe's place, and there was no probe
+		// It was the probe's place, and there was no probe: whoever is next makes it.
+		l.breaker.Open()
+		l.breaker.HalfOpen() // alone it would change nothing
 	}
 	l.mu.Unlock()
 	l.nudge()

@@ -120,7 +120,7 @@ func (p polled) apply(o *Open, now time.Time) []events.Event {
 	o.Polls++
 	for i, s := range o.Slots {
 		f := &o.Fetches[i]
-		if p.err == nil && f.Gone && !f.Early && s.Result != nil && slices.Contains(p.tasks, s.Result.Task) {
+		if f.Gone && !f.Early && s.Result != nil && p.speaksOf(s.Result.Task) {
 			f.Asked = true
 		}
 		f.Early = false
@@ -136,6 +136,12 @@ func (p polled) apply(o *Open, now time.Time) []events.Event {
 	}
 	o.LastPoll = o.LastPoll || p.last
 	return append(arrived(o, p.delivered), p.claimed(o, now)...)
+}
+
+// speaksOf says whether the answer has a word about the task. Nothing is concluded
+// from silence: what it leaves out is asked about again.
+func (p polled) speaksOf(task string) bool {
+	return p.err == nil && (hasResult(p.answer.Results, task) || slices.Contains(p.answer.Accepted, task) || slices.Contains(p.answer.Unknown, task))
 }
 
 // claimed answers a claim whose own answer is missing, and takes back what the

@@ -37,7 +37,7 @@ func (o *Orchestrator) due(e *entry, at time.Time) {
 	}
 	// In case that whoever is given it dies: look again. What it does meanwhile
 	// sets another time.
-	o.table.wakeAt(e, time.Now().Add(o.second(e)))
+	o.table.wakeAt(e, o.second(e, time.Now()))
 	o.goes(func() {
 		o.workers <- struct{}{}
 		defer func() { <-o.workers }()
@@ -56,26 +56,41 @@ func (o *Orchestrator) checked(id events.ID) {
 	}
 }
 
-// second is how long after a look was asked for it is asked for again. After the
-// deadline it is short: a generation completes within 30 s of it.
-func (o *Orchestrator) second(e *entry) time.Duration {
+// second is when a look that was asked for is asked for again: after a while, but
+// not after the deadline, when there is still something to ask for. From then on it
+// is soon: a generation completes within 30 s of its deadline.
+func (o *Orchestrator) second(e *entry, now time.Time) time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.shown.Requested() && time.Now().After(e.shown.Deadline) {
-		return Grace / 2
+	again := now.Add(stream.AckWait)
+	switch deadline := e.shown.Deadline; {
+	case !e.shown.Requested() || deadline.After(again):
+		return again
+	case deadline.After(now):
+		return deadline
 	}
-	return stream.AckWait
+	return now.Add(Grace / 2)
 }
 
 // watch is a decision about a generation that another process acts on: only when
-// to look whether it did.
+// to look whether it did. One that was open when this process started may be in
+// nobody's hands: a look at it is asked for at once, under the same name by all who
+// start.
 func (o *Orchestrator) watch(e *entry, now time.Time) {
-	wake := now.Add(o.second(e))
+	wake := o.second(e, now)
 	steps := Next(e.open, now)
-	if len(steps) == 1 {
-		if w, ok := steps[0].(Wait); ok {
-			wake = w.Until
-		}
+	if w, ok := onlyWait(steps); ok {
+		wake = w.Until
+	} else if e.head.Sequence <= o.scanned && !e.watched {
+		wake = e.open.At
 	}
+	e.watched = true
 	o.table.wakeAt(e, wake)
+}
+
+func onlyWait(steps []Step) (w Wait, ok bool) {
+	if len(steps) == 1 {
+		w, ok = steps[0].(Wait)
+	}
+	return w, ok
 }

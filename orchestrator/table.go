@@ -31,11 +31,12 @@ type entry struct {
 	id events.ID
 
 	// Owned by the goroutine that set active.
-	open   Open
-	head   stream.Head
-	stale  bool   // the log is known to say more than the fold
-	parked uint64 // sequence up to which what cannot be read was parked
-	most   int    // outcomes that are decided on in one commit; 0 = all there are
+	open    Open
+	head    stream.Head
+	stale   bool   // the log is known to say more than the fold
+	parked  uint64 // sequence up to which what cannot be read was parked
+	watched bool   // it was looked at since this process started
+	most    int    // outcomes that are decided on in one commit; 0 = all there are
 
 	mu      sync.Mutex        // guards the mailbox; never held during I/O
 	arrived []stream.Entry    // commits that were read from the log

@@ -111,18 +111,24 @@ func (l *Log) read(ctx context.Context, after uint64, filter string, durable boo
 				more = false
 			}
 		}
-		if durable {
-			if err := l.Await(ctx, batch[len(batch)-1].Sequence); err != nil {
-				if ctx.Err() != nil {
-					return nil
-				}
-				return fmt.Errorf("follow log: %w", err)
+		if err := Hand(ctx, l.Await, batch, durable, handle); err != nil {
+			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+				return nil
 			}
-		}
-		if err := handle(batch); err != nil {
 			return err
 		}
 	}
+}
+
+// Hand gives handle a batch, if it is to be durable once it is on disk. Its error
+// is that of await, or of handle.
+func Hand(ctx context.Context, await func(context.Context, uint64) error, batch []Entry, durable bool, handle func([]Entry) error) error {
+	if durable {
+		if err := await(ctx, batch[len(batch)-1].Sequence); err != nil {
+			return fmt.Errorf("follow log: %w", err)
+		}
+	}
+	return handle(batch)
 }
 
 // forget removes a follower's consumer, which the server would otherwise keep for

@@ -1,0 +1,93 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/orchestrator/provider"
+)
+
+// What the simulation has found, each by itself.
+
+// TestAPlaceThatIsNotUsedKeepsNobodyWaiting: a generation whose deadline passed in
+// line gets the place of the probe, and has no use for it. The next makes the probe
+// then, not another one 30 s later.
+func TestAPlaceThatIsNotUsedKeepsNobodyWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane("sim", nil, Limits{})
+		if !l.enter() {
+			t.Fatal("a new lane is shut")
+		}
+		l.leave(&provider.Error{Kind: provider.Account, Err: events.Error{Code: "credit", Class: events.Quota}})
+		over, next := &entry{index: -1}, &entry{index: -1}
+		l.join(over)
+		l.join(next)
+		if e, _ := l.next(); e != nil {
+			t.Fatal("a provider in trouble is called")
+		}
+		time.Sleep(probeGap)
+		if e, _ := l.next(); e != over {
+			t.Fatal("there is no probe")
+		}
+		if e, _ := l.next(); e != nil {
+			t.Fatal("there are two probes")
+		}
+		l.giveBack()
+		if e, wait := l.next(); e != next {
+			t.Errorf("the next one waits for %s, because the first had no use for its place", wait)
+		}
+	})
+}
+
+// failing is a log whose appends fail, as often as it is told.
+type failing struct {
+	ledger
+	left int
+}
+
+func (f *failing) Append(_ context.Context, id events.ID, after stream.Head, at time.Time, evs ...events.Event) (events.Commit, stream.Head, error) {
+	if f.left > 0 {
+		f.left--
+		return events.Commit{}, stream.Head{}, fmt.Errorf("%w: for a moment", stream.ErrFull)
+	}
+	head := stream.Head{Sequence: after.Sequence + 1, Version: after.Version + 1}
+	return events.Commit{ID: id, Version: head.Version, Sequence: head.Sequence, Prev: after.Sequence, At: at, Events: evs}, head, nil
+}
+
+func (f *failing) Load(context.Context, events.ID) (events.Generation, stream.Head, error) {
+	return events.Generation{}, stream.Head{}, stream.ErrNotFound
+}
+
+// TestOutcomesSurviveAnAppendThatFails: what came of a call is decided on again
+// when the log takes appends again. It was forgotten, and with it that the call had
+// ended: the generation then did nothing more before its deadline.
+func TestOutcomesSurviveAnAppendThatFails(t *testing.T) {
+	o := New(Config{Log: &stream.Log{}, Providers: []Instance{{Name: "sim"}}, Alone: true})
+	log := &failing{}
+	o.ledger, o.background = log, context.Background()
+	o.goes = func(func()) {} // the test takes its place
+	e := o.table.entry(storyID)
+	r := events.Requested{ExpectedCount: 1, Deadline: time.Now().Add(time.Hour), Model: "m", Provider: "sim", Input: []byte(`{}`), Tasks: []string{events.TaskID(storyID, 0, 1)}}
+	claim := events.Dispatching{Attempt: 1, By: o.life, Until: time.Now().Add(time.Minute), Tasks: []events.Task{{Slot: 0, Try: 1, ID: r.Tasks[0]}}}
+	c, head, _ := log.Append(context.Background(), storyID, e.head, events.Now(), r, claim)
+	e.fold(c, head)
+	e.open.Calling = true
+	e.inbox = []outcome{called{claim: claim, answer: provider.Answer{Accepted: r.Tasks}}}
+
+	log.left = 1
+	o.activate(e)
+	o.advance(e)
+	if !e.open.Calling || e.open.Slots[0].Accepted {
+		t.Fatal("the append did not fail")
+	}
+	o.activate(e) // a second later
+	o.advance(e)
+	if e.open.Calling || !e.open.Slots[0].Accepted {
+		t.Error("the answer to the call is forgotten")
+	}
+}
