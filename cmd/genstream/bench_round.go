@@ -65,13 +65,13 @@ type where struct {
 	fsync    string // of the product
 }
 
-// benchOnce starts a program on a fresh directory, measures it, stops it and
-// removes the directory.
+// benchOnce starts a program on a fresh directory, measures it and stops it.
+// The directory stays until the whole run has ended: a file system that discards what
+// is deleted makes the next round wait for it.
 func benchOnce(ctx context.Context, who string, at where, d *driver, want load.Config, profile string) (r benchRound, err error) {
 	if err := os.MkdirAll(at.dir, 0o700); err != nil {
 		return r, err
 	}
-	defer os.RemoveAll(at.dir)
 	if err := settle(at.dir); err != nil {
 		return r, err
 	}
