@@ -247,7 +247,7 @@ func decide(open *Open, inbox []outcome, now time.Time) ([]events.Event, []Step)
 		add(out.apply(&after, now))
 	}
 	for {
-		steps := Next(after, now)
+		steps := next(&after, now)
 		if len(steps) == 1 {
 			if a, ok := steps[0].(Append); ok {
 				add(a.Events)

@@ -95,7 +95,7 @@ const lastGap = 2 * time.Second
 // end is when the generation completes with what there is. A process that comes
 // late, because none ran when the deadline passed, still asks and downloads: what
 // the provider finished was paid for.
-func (o Open) end() time.Time {
+func (o *Open) end() time.Time {
 	if o.Since.After(o.Deadline) {
 		return o.Since.Add(Grace)
 	}
@@ -104,12 +104,15 @@ func (o Open) end() time.Time {
 
 // rescue says whether the generation only adopts tasks of another. Its one question
 // is the last one, whenever it is answered.
-func (o Open) rescue() bool { return o.Rescues != "" }
+func (o *Open) rescue() bool { return o.Rescues != "" }
 
 // Next is the only place that decides. It is pure: what it says depends on its
 // arguments alone, so that every process, before and after any crash, comes to
 // the same decision. Append comes alone: its events change what comes next.
-func Next(o Open, now time.Time) []Step {
+func Next(o Open, now time.Time) []Step { return next(&o, now) }
+
+// next is Next, for whoever keeps o from changing: it only reads it.
+func next(o *Open, now time.Time) []Step {
 	if !o.Requested() || o.Done() {
 		return nil
 	}
@@ -133,7 +136,7 @@ func Next(o Open, now time.Time) []Step {
 }
 
 // settled is every slot whose end needs no I/O any more.
-func settled(o Open, now time.Time) []events.Event {
+func settled(o *Open, now time.Time) []events.Event {
 	var evs []events.Event
 	overdue := !now.Before(o.Deadline)
 	late := !now.Before(o.end())
@@ -172,7 +175,7 @@ func retried(s events.Slot, r Rules) bool {
 
 // missed is the error of a slot that has nothing when the deadline passes, or when
 // there is nothing to be rescued.
-func missed(o Open, slot int) events.Error {
+func missed(o *Open, slot int) events.Error {
 	s, lost := o.Slots[slot], o.Lost[slot]
 	e := events.Error{Code: events.CodeDeadline, Class: events.Timeout}
 	switch {
@@ -196,7 +199,7 @@ func missed(o Open, slot int) events.Error {
 
 // decision collects steps, and the time at which to look again.
 type decision struct {
-	o     Open
+	o     *Open // read only
 	now   time.Time
 	steps []Step
 	wake  time.Time
@@ -310,7 +313,7 @@ func (d *decision) nextPoll() time.Time {
 
 // Definite is from when on the provider's "unknown task" is believed for the
 // claim that has no answer: when its call cannot be under way any more.
-func (o Open) Definite() time.Time {
+func (o *Open) Definite() time.Time {
 	if !o.Believe.IsZero() || o.Claim == nil {
 		return o.Believe
 	}

@@ -84,7 +84,7 @@ func settledBy(s events.Slot) bool { return s.Ended || s.Accepted || s.Result !=
 // arrived is the event of a delivery, if it is news. A new result is a new
 // download: what is remembered of the one before does not count against it.
 func arrived(o *Open, d *events.Delivered) []events.Event {
-	if d == nil || !news(*o, *d) {
+	if d == nil || !news(o, *d) {
 		return nil
 	}
 	for _, r := range d.Results {
@@ -176,7 +176,7 @@ func (p polled) claimed(o *Open, now time.Time) []events.Event {
 
 // news says whether a delivery tells the fold anything: a first result, or
 // another place to have the file from.
-func news(o Open, d events.Delivered) bool {
+func news(o *Open, d events.Delivered) bool {
 	for _, r := range d.Results {
 		i, try, ok := o.SlotOf(r.Task)
 		if !ok || o.Slots[i].Ended {
