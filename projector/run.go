@@ -137,6 +137,11 @@ func (p *Projector) leave() error {
 	return err
 }
 
+// Compare says, wrapping ErrDiverged, that the log is not the one that the catalog
+// was built from, or has lost what the catalog has read of it. Run does so too,
+// but those who append to the log had better know before.
+func (p *Projector) Compare(ctx context.Context) error { return p.check(ctx, p.serving()) }
+
 // check compares the log with what the build has read (I21).
 func (p *Projector) check(ctx context.Context, b *build) error {
 	log, at := p.cfg.Log, b.at

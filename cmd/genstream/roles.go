@@ -105,6 +105,11 @@ func (n *node) openRoles(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		if n.server != nil { // before anybody acts on a log that was cut, and appends to it
+			if err := n.projector.Compare(ctx); err != nil {
+				return err
+			}
+		}
 		n.metrics.MustRegister(timing.requested, timing.completed, projection(n.projector))
 	}
 	n.metrics.MustRegister(logMetrics(n.stream), room(n.cfg.Data),

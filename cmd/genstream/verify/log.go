@@ -16,8 +16,9 @@ type subject struct {
 	last        stream.Entry // headers of the last commit; its body is dropped
 	ended       uint32       // slots that have ended, a bit each
 	claims      int
-	keys        []string // blob keys that its events name
-	inputs      []string // SHA-256 of the files that its input names
+	keys        []string      // blob keys that its events name
+	delivered   []events.File // that came inline
+	inputs      []string      // SHA-256 of the files that its input names
 	tasks       map[string]taskOf
 	rescues     events.ID         // whose tasks these are, if it adopted them
 	artifacts   []events.Artifact // of the completed generation
@@ -148,6 +149,7 @@ func (l *readLog) event(s *subject, c events.Commit, ev events.Event) {
 		for _, r := range ev.Results {
 			if r.File != nil {
 				s.keys = append(s.keys, r.File.BlobKey)
+				s.delivered = append(s.delivered, *r.File)
 			}
 		}
 	case events.OutputSucceeded:

@@ -246,6 +246,12 @@ func (v *verifier) dump(ctx context.Context) error {
 		return err
 	}
 	v.looked("I12", 1)
+	switch err := v.Catalog.CheckIndexes(ctx); {
+	case errors.Is(err, catalog.ErrDamaged):
+		v.broken("I12", "", rebuildIt, "%v", err)
+	case err != nil:
+		return err
+	}
 	if !bytes.Equal(have.Sum(nil), want.Sum(nil)) {
 		v.broken("I12", "", rebuildIt, "the catalog's dump differs from that of a rebuild from the log")
 	}
@@ -296,6 +302,15 @@ func (v *verifier) files(ctx context.Context) error {
 		}
 		for _, key := range s.keys {
 			named[key] = true
+		}
+		for _, f := range s.delivered { // what became an artifact is looked at as one
+			if slices.ContainsFunc(s.artifacts, func(a events.Artifact) bool { return a.BlobKey == f.BlobKey }) {
+				continue
+			}
+			v.looked("I11", 1)
+			if err := v.file(ctx, id, "a delivered file", f); err != nil {
+				return err
+			}
 		}
 		for _, a := range s.artifacts {
 			v.looked("I11", 1)

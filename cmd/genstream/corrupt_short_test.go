@@ -1,0 +1,6 @@
+//go:build !corrupt
+
+package main
+
+// corruptions is how many cases TestCorrupt tries.
+const corruptions = 24
