@@ -223,10 +223,10 @@ func (r benchReport) print(w io.Writer) {
 	line("memory idle, MB", "%.0f", func(b benchRound) float64 { return b.Idle })
 	line("memory at most, MB", "%.0f", func(b benchRound) float64 { return b.Peak })
 	line("appends/generation", "%.1f", func(b benchRound) float64 { return b.Commits })
+	line("shared syncs a second", "%.0f", func(b benchRound) float64 { return b.Syncs })
 	line("log, bytes/generation", "%.0f", func(b benchRound) float64 { return b.LogBytes })
 	line("catalog, bytes/generation", "%.0f", func(b benchRound) float64 { return b.CatalogBytes })
 	line("bucket, bytes/generation", "%.0f", func(b benchRound) float64 { return b.BucketBytes })
-	fmt.Fprintf(w, "\n  syncs of the floor: %.0f a second, %.1f appends each\n", r.Floor.Syncs, r.Floor.PerSecond*r.Floor.Commits/max(r.Floor.Syncs, 1))
 	fmt.Fprintf(w, "\n  %s reaches\n", nameProduct)
 	of := func(ratio float64, what, format string, args ...any) {
 		fmt.Fprintf(w, "  %5.0f %%  of %s, %s\n", 100*ratio, what, fmt.Sprintf(format, args...))

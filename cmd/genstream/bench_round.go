@@ -42,7 +42,7 @@ type benchRound struct {
 	Idle         float64 `json:"rss_idle_mb"`
 	Peak         float64 `json:"rss_peak_mb"`
 	Commits      float64 `json:"appends_per_generation"`
-	Syncs        float64 `json:"syncs_per_second,omitempty"` // of the floor only
+	Syncs        float64 `json:"syncs_per_second"` // shared: of the gate, and of the floor's log and files
 	Refused      int64   `json:"webhooks_refused"`
 	LogBytes     float64 `json:"log_bytes"`
 	CatalogBytes float64 `json:"catalog_bytes"`
@@ -172,7 +172,8 @@ func openProduct(ctx context.Context, at where) (c contender, err error) {
 			if err != nil {
 				return -1, -1, -1, -1 // which makes the run void
 			}
-			return int64(k.Generations), int64(k.Artifacts), int64(n.stream.Counts().Commits), 0
+			now := n.stream.Counts()
+			return int64(k.Generations), int64(k.Artifacts), int64(now.Commits), int64(now.Syncs)
 		},
 		close: func() error {
 			stop()

@@ -28,13 +28,15 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
 // Barrier is a shared sync. Its methods may be called concurrently.
 type Barrier struct {
-	sync func() error
+	sync  func() error
+	syncs atomic.Uint64
 
 	mu      sync.Mutex
 	running bool          // a goroutine syncs
@@ -85,6 +87,7 @@ func (b *Barrier) run() {
 		b.next = &round{done: make(chan struct{})}
 		b.mu.Unlock()
 
+		b.syncs.Add(1)
 		if err := b.sync(); err != nil {
 			b.Fail(err)
 		}
@@ -113,6 +116,9 @@ func (b *Barrier) Fail(err error) {
 		close(b.broken)
 	}
 }
+
+// Syncs is how many syncs have begun.
+func (b *Barrier) Syncs() uint64 { return b.syncs.Load() }
 
 // Broken is closed when a sync has failed.
 func (b *Barrier) Broken() <-chan struct{} { return b.broken }

@@ -10,6 +10,7 @@ type Counts struct {
 	Commits   uint64 // in the log
 	Conflicts uint64 // refused, because somebody else's commit came first; a create that is sent twice is one
 	UnderWay  uint64 // begun, and not acknowledged by the server yet
+	Syncs     uint64 // that the gate has begun, shared by all who waited; 0 with a server that syncs
 
 	// Of the appends whose answer was lost:
 	Found   uint64 // the commit was looked for, and is in the log
@@ -21,7 +22,7 @@ type Counts struct {
 // after the other, while appends go on.
 func (l *Log) Counts() Counts {
 	return Counts{
-		Commits: l.tally.commits.Load(), Conflicts: l.tally.conflicts.Load(), UnderWay: uint64(l.tally.underWay.Load()),
+		Commits: l.tally.commits.Load(), Conflicts: l.tally.conflicts.Load(), UnderWay: uint64(l.tally.underWay.Load()), Syncs: l.gate.barrier.Syncs(),
 		Found: l.tally.found.Load(), Missing: l.tally.missing.Load(), Unknown: l.tally.unknown.Load(),
 	}
 }
