@@ -22,8 +22,11 @@ type mail struct {
 func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 	e.mu.Lock()
 	if e.dirty && !e.gone {
-		m = mail{e.arrived, e.inbox, e.act}
-		e.arrived, e.inbox, e.dirty, e.act = nil, nil, false, false
+		m = mail{arrived: e.arrived, act: e.act}
+		e.arrived, e.dirty, e.act = nil, false, false
+		if len(e.inbox) > 1 || !time.Now().Before(e.until) { // else what is in it waits for company
+			m.inbox, e.inbox, e.until = e.inbox, nil, time.Time{}
+		}
 		if e.most > 0 && len(m.inbox) > e.most {
 			m.inbox, e.inbox, e.dirty = m.inbox[:e.most:e.most], slices.Clone(m.inbox[e.most:]), true
 		}
@@ -32,6 +35,7 @@ func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 	}
 	e.active, e.dirty = false, false
 	var works []stream.Work
+	until := e.until
 	var inbox []outcome
 	if e.gone {
 		inbox, e.inbox = e.inbox, nil
@@ -50,6 +54,9 @@ func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 		o.leave(e)
 	}
 	answer(inbox, 0)
+	if !until.IsZero() {
+		o.table.wakeBy(e, until)
+	}
 	return m, false
 }
 

@@ -162,6 +162,15 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	loop(o.keepHorizon)
 	loop(o.extend)
 	loops.Wait()
+	for _, e := range o.table.all() { // what is known is noted, or the next life would have to ask
+		e.mu.Lock()
+		waits := !e.until.IsZero()
+		e.until = time.Time{}
+		e.mu.Unlock()
+		if waits {
+			o.activate(e)
+		}
+	}
 	close(failed)
 	return <-failed
 }

@@ -50,9 +50,32 @@ func (o *Orchestrator) spawn(e *entry, run func(context.Context) outcome) {
 		e.mu.Lock()
 		e.running--
 		e.inbox = append(e.inbox, out)
+		held := o.cfg.Alone && holds(out)
+		if held {
+			e.until = time.Now().Add(hold)
+		}
+		active, until := e.active, e.until
 		e.mu.Unlock()
-		o.activate(e)
+		switch {
+		case !held:
+			o.activate(e)
+		case !active: // else its owner sees to it when it has done with e
+			o.table.wakeBy(e, until)
+		}
 	})
+}
+
+// hold is how long a provider's word that it has taken all tasks waits for a commit
+// to go along with: a delivery, mostly. Nothing rests on it, and a crash meanwhile
+// costs the next life a question about each generation whose call was answered in
+// so short a time. With several orchestrators it does not wait: they are to know.
+const hold = 250 * time.Millisecond
+
+// holds says whether an outcome is that word and nothing else.
+func holds(out outcome) bool {
+	c, ok := out.(called)
+	return ok && c.err == nil && c.delivered == nil && len(c.answer.Accepted) == len(c.claim.Tasks) &&
+		len(c.answer.Refused) == 0 && len(c.answer.Declined) == 0
 }
 
 // call makes the create call that the claim promised. The claim is the last

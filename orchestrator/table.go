@@ -41,6 +41,7 @@ type entry struct {
 	mu      sync.Mutex        // guards the mailbox; never held during I/O
 	arrived []stream.Entry    // commits that were read from the log
 	inbox   []outcome         // what came of I/O
+	until   time.Time         // when what is in it and waits for company is decided on; zero: nothing waits
 	works   []stream.Work     // commits taken from the queue and not acknowledged yet
 	first   uint64            // sequence of the first commit that was seen
 	running int               // I/O under way
@@ -131,6 +132,20 @@ func (t *table) wakeAt(e *entry, at time.Time) {
 	if t.entries[e.id] != e {
 		return
 	}
+	t.set(e, at)
+}
+
+// wakeBy asks for attention at the time at the latest.
+func (t *table) wakeBy(e *entry, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.entries[e.id] == e && (e.index < 0 || at.Before(e.at)) {
+		t.set(e, at)
+	}
+}
+
+// set moves e in the heap. The mutex is held.
+func (t *table) set(e *entry, at time.Time) {
 	e.at = at
 	if e.index < 0 {
 		heap.Push(&t.due, e)
