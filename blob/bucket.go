@@ -186,13 +186,13 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 		return fmt.Errorf("delete: %w", err)
 	}
 	if err := b.bucket.Delete(ctx, key); err != nil {
-		return fmt.Errorf("delete %s: %w", key, fault(err))
+		return fmt.Errorf("delete %s: %w", key, sorted(err))
 	}
 	return nil
 }
 
-// fault sorts a driver's error.
-func fault(err error) error {
+// sorted is a driver's error as one of ours.
+func sorted(err error) error {
 	if gcerrors.Code(err) == gcerrors.NotFound {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}

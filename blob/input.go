@@ -81,7 +81,7 @@ func (b *Bucket) hasInput(ctx context.Context, file events.File) (bool, error) {
 	case gcerrors.Code(err) == gcerrors.NotFound, err == nil && attrs.Size != file.Size:
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("keep input: %w", fault(err))
+		return false, fmt.Errorf("keep input: %w", sorted(err))
 	}
 	// Whoever wrote it may have been killed, or be, between renaming it and this.
 	if b.dir != "" {

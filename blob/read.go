@@ -34,7 +34,7 @@ func (b *Bucket) Read(ctx context.Context, key string) (*Reader, error) {
 	}
 	attrs, err := b.bucket.Attributes(ctx, key)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", key, fault(err))
+		return nil, fmt.Errorf("read %s: %w", key, sorted(err))
 	}
 	return &Reader{ctx: ctx, bucket: b.bucket, key: key, size: attrs.Size}, nil
 }
@@ -54,7 +54,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if r.body == nil {
 		body, err := r.bucket.NewRangeReader(r.ctx, r.key, r.offset, -1, nil)
 		if err != nil {
-			return 0, fmt.Errorf("read %s: %w", r.key, fault(err))
+			return 0, fmt.Errorf("read %s: %w", r.key, sorted(err))
 		}
 		r.body = body
 	}
@@ -68,7 +68,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	case err == io.EOF:
 		return n, fmt.Errorf("read %s: %w: %w", r.key, ErrBucket, io.ErrUnexpectedEOF)
 	}
-	return n, fmt.Errorf("read %s: %w", r.key, fault(err))
+	return n, fmt.Errorf("read %s: %w", r.key, sorted(err))
 }
 
 // Seek implements io.Seeker. A seek to where the reader is keeps its connection.

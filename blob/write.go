@@ -17,6 +17,7 @@ import (
 
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/disk"
+	"github.com/genstream/genstream/events/fault"
 )
 
 const (
@@ -80,16 +81,16 @@ func (b *Bucket) putFile(ctx context.Context, key, _ string, r io.Reader) error 
 	path := b.path(key)
 	if _, named := events.ParseInputKey(key); named {
 		temp := path + "." + random()[:16] + tempExt
-		if err := writeFile(temp, r, (*os.File).Sync); err != nil {
+		if err := fault.Around("file.write", func() error { return writeFile(temp, r, (*os.File).Sync) }); err != nil {
 			return err
 		}
-		if err := os.Rename(temp, path); err != nil {
+		if err := fault.Around("input.rename", func() error { return os.Rename(temp, path) }); err != nil {
 			return errors.Join(err, os.Remove(temp))
 		}
-	} else if err := writeFile(path, r, nil); err != nil {
+	} else if err := fault.Around("file.write", func() error { return writeFile(path, r, nil) }); err != nil {
 		return err
 	}
-	return b.sync(ctx)
+	return fault.Around("file.sync", func() error { return b.sync(ctx) })
 }
 
 // writeFile makes a file that was not there before, and removes it if it fails.

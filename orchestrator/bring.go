@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/fault"
 )
 
 // Bring has a delivery that came by webhook decided on at once, where the ingress
@@ -17,12 +18,18 @@ import (
 // ingress appends the delivery itself, or has it sent again. It may be committed
 // all the same, and is recognised by its digest then.
 func (o *Orchestrator) Bring(ctx context.Context, id events.ID, d events.Delivered) (sequence uint64, taken bool) {
+	if fault.Hit("bring.before") != nil {
+		return 0, false
+	}
 	b, ok := o.bring(id, d)
 	if !ok {
 		return 0, false
 	}
 	select {
 	case sequence = <-b.said:
+		if sequence > 0 && fault.Hit("bring.after") != nil {
+			return 0, false
+		}
 		return sequence, sequence > 0
 	case <-ctx.Done():
 		return 0, false

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/fault"
 	"github.com/genstream/genstream/events/stream"
 )
 
@@ -74,6 +75,9 @@ func (o *Orchestrator) accept(ctx context.Context, s Submission) (Created, error
 	for slot := range r.ExpectedCount {
 		r.Tasks = append(r.Tasks, events.TaskID(id, slot, 1))
 	}
+	if fault.Hit("request.before") != nil {
+		return Created{}, problem(ProblemUnavailable, "", again)
+	}
 	return o.promise(ctx, id, fresh, r, now)
 }
 
@@ -137,6 +141,16 @@ func (o *Orchestrator) request(ctx context.Context, id events.ID, r events.Reque
 		}
 		evs = append(evs, claim)
 	}
+	owned := true
+	defer func() {
+		if owned { // a panic, which a server of HTTP survives: the log tells what is there
+			if placed {
+				l.giveBack()
+			}
+			e.stale = true
+			o.letGo(e, true)
+		}
+	}()
 	c, head, err := o.ledger.Append(ctx, id, stream.Head{}, now, evs...)
 	if err == nil {
 		e.fold(c, head)
@@ -150,6 +164,7 @@ func (o *Orchestrator) request(ctx context.Context, id events.ID, r events.Reque
 	} else if placed {
 		l.giveBack()
 	}
+	owned = false
 	o.letGo(e, err == nil)
 	if err == nil {
 		err = o.answerable(ctx, c.Sequence)
@@ -157,12 +172,17 @@ func (o *Orchestrator) request(ctx context.Context, id events.ID, r events.Reque
 	return c, err
 }
 
-// answerable returns once a requester may be told of a commit.
+// answerable returns once a requester may be told of a commit. Whatever keeps it
+// from the disk, he asks again: the error is a *Problem that says so.
 func (o *Orchestrator) answerable(ctx context.Context, sequence uint64) error {
 	if o.cfg.Loose {
 		return nil
 	}
-	return o.ledger.Await(ctx, sequence)
+	if err := fault.Around("request.sync", func() error { return o.ledger.Await(ctx, sequence) }); err != nil {
+		o.log.Warn("a promise is not known to be on disk", "sequence", sequence, "error", err)
+		return problem(ProblemUnavailable, "", again)
+	}
+	return nil
 }
 
 // letGo ends the ownership of an entry that request took.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/genstream/genstream/blob"
 	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/fault"
 	"github.com/genstream/genstream/events/stream"
 	"github.com/genstream/genstream/orchestrator/provider"
 )
@@ -130,7 +131,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 			return fmt.Errorf("run orchestrator: %w", err)
 		}
 	}
-	if err := o.recover(ctx); err != nil {
+	if err := fault.Around("recover", func() error { return o.recover(ctx) }); err != nil {
 		return fmt.Errorf("run orchestrator: %w", err)
 	}
 	o.ready.Store(true)

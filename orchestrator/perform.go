@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/fault"
 	"github.com/genstream/genstream/orchestrator/delivery"
 	"github.com/genstream/genstream/orchestrator/provider"
 )
@@ -120,8 +121,11 @@ func (o *Orchestrator) create(ctx context.Context, l *lane, sequence uint64, cal
 		return out, false
 	}
 	started := time.Now()
-	var err error
-	if out.answer, err = l.Create(ctx, call); err != nil {
+	err := fault.Around("call", func() (err error) {
+		out.answer, err = l.Create(ctx, call)
+		return err
+	})
+	if err != nil {
 		out.err = provider.AsError(err)
 		o.Metrics.called(l.name, "create", fate(out.err), started)
 		o.log.Info("create call failed", "generation", call.Generation, "provider", l.name, "error", out.err, "fate", fate(out.err))
@@ -151,7 +155,11 @@ func (o *Orchestrator) poll(ctx context.Context, g events.Generation, sequence u
 		return out
 	}
 	started := time.Now()
-	if out.answer, out.err = l.Look(ctx, s.Tasks); out.err != nil {
+	out.err = fault.Around("look", func() (err error) {
+		out.answer, err = l.Look(ctx, s.Tasks)
+		return err
+	})
+	if out.err != nil {
 		o.Metrics.called(name, "look", fate(provider.AsError(out.err)), started)
 		o.log.Info("question failed", "generation", id, "provider", name, "error", out.err)
 		return out
@@ -195,7 +203,10 @@ func (o *Orchestrator) fetch(ctx context.Context, id events.ID, sequence uint64,
 	if out.err = o.ledger.Await(ctx, sequence); out.err != nil {
 		return out
 	}
-	out.file, out.err = o.fetcher.Fetch(ctx, s.Result.URL, id, s.Slot)
+	out.err = fault.Around("fetch", func() (err error) {
+		out.file, err = o.fetcher.Fetch(ctx, s.Result.URL, id, s.Slot)
+		return err
+	})
 	o.Metrics.fetched(out.err, out.file.Size)
 	if out.err != nil {
 		o.log.Info("download failed", "generation", id, "slot", s.Slot, "error", out.err)
@@ -206,7 +217,8 @@ func (o *Orchestrator) fetch(ctx context.Context, id events.ID, sequence uint64,
 // announce tells whoever listens that the generation is completed. It is at most
 // once; GET /v1/changes is the lossless way. The completing commit is on disk.
 func (o *Orchestrator) announce(e *entry) {
-	if err := o.ledger.Announce(o.background, e.id, e.head.Sequence); err != nil {
+	err := fault.Around("announce", func() error { return o.ledger.Announce(o.background, e.id, e.head.Sequence) })
+	if err != nil {
 		o.log.Warn("completion not announced", "generation", e.id, "error", err)
 	}
 }

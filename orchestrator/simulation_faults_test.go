@@ -1,12 +1,12 @@
 package orchestrator
 
-// fault is one kind of thing that happens to a run.
-type fault int
+// trouble is one kind of thing that happens to a run.
+type trouble int
 
 // The kinds of fault. Those with a rate are drawn; the others come of other
 // faults, or are planned. A seed leaves some out and has others four times as often.
 const (
-	slowAppend fault = iota
+	slowAppend trouble = iota
 	appendFails
 	ackLost
 	logFull
@@ -143,7 +143,7 @@ var faults = [kinds]struct {
 }
 
 // bad draws whether a fault happens now, which it does not in calm weather.
-func (s *simulation) bad(f fault) bool {
+func (s *simulation) bad(f trouble) bool {
 	if s.rates[f] == 0 || !s.now.Before(s.calm) || s.rng.IntN(1000) >= s.rates[f] {
 		return false
 	}
@@ -152,4 +152,4 @@ func (s *simulation) bad(f fault) bool {
 	return true
 }
 
-func (s *simulation) hit(f fault) { s.rig.hits[f]++ }
+func (s *simulation) hit(f trouble) { s.rig.hits[f]++ }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/genstream/genstream/events/fault"
 	"github.com/genstream/genstream/events/stream"
 	"github.com/genstream/genstream/projector/catalog"
 )
@@ -77,7 +78,11 @@ func (b *build) enter(ctx context.Context, r Reading, park func(stream.Entry, er
 	b.entered = r.Entries
 	if len(r.Entries) > 0 || b.unsaved+r.Commits >= saveEvery {
 		// A transaction that has begun is short, and ends even if ctx does.
-		if added, err = b.cat.Insert(context.WithoutCancel(ctx), r.Entries, r.Upto); err != nil {
+		err = fault.Around("project", func() (err error) {
+			added, err = b.cat.Insert(context.WithoutCancel(ctx), r.Entries, r.Upto)
+			return err
+		})
+		if err != nil {
 			return 0, own(err)
 		}
 		b.unsaved = 0

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/genstream/genstream/events/fault"
 	"github.com/genstream/genstream/projector/catalog"
 )
 
@@ -73,7 +74,7 @@ func writeCurrent(dir, name string) error {
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, currentFile))
+		err = fault.Around("current.rename", func() error { return os.Rename(f.Name(), filepath.Join(dir, currentFile)) })
 	}
 	if err != nil {
 		return fmt.Errorf("write current build: %w", errors.Join(err, os.Remove(f.Name())))

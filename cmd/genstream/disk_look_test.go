@@ -176,6 +176,13 @@ func (l *logLines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+// has says whether the text is anywhere in it.
+func (l *logLines) has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), text)
+}
+
 // all is the last of it, without the lines that each webhook and generation has.
 func (l *logLines) all() string {
 	l.mu.Lock()

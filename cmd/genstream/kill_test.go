@@ -43,18 +43,22 @@ func newKilled(t *testing.T) *killed { return newKilledIn(t, t.TempDir()) }
 
 func newKilledIn(t *testing.T, data string) *killed {
 	t.Helper()
+	return newKilledWith(t, data, sim.Config{
+		Seed: 3, Latency: sim.Range{Min: 20 * time.Millisecond, Max: 600 * time.Millisecond},
+		Faults: sim.Faults{Doubled: .1, Failing: .05},
+	})
+}
+
+func newKilledWith(t *testing.T, data string, cfg sim.Config) *killed {
+	t.Helper()
 	k := &killed{t: t, data: data, acked: map[events.ID]bool{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	base := "http://" + l.Addr().String()
-	k.sim, err = sim.New(sim.Config{
-		Seed: 3, BaseURL: func() string { return base },
-		Latency: sim.Range{Min: 20 * time.Millisecond, Max: 600 * time.Millisecond},
-		Faults:  sim.Faults{Doubled: .1, Failing: .05},
-	})
-	if err != nil {
+	cfg.BaseURL = func() string { return base }
+	if k.sim, err = sim.New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: k.sim}
@@ -77,14 +81,18 @@ func newKilledIn(t *testing.T, data string) *killed {
 	return k
 }
 
+// freePort is an address that nobody listens on, and that no connection is given
+// meanwhile: Linux takes theirs from 32768 on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // start runs the binary, and returns once it answers.
@@ -187,7 +195,10 @@ func (k *killed) drained() {
 			Next        uint64                   `json:"next"`
 		}
 		if err := k.api.get(k.t.Context(), fmt.Sprintf("/v1/changes?after=%d&wait=2s&limit=200", after), &page); err != nil {
-			k.t.Fatal(err)
+			if time.Now().After(until) {
+				k.t.Fatal(err)
+			}
+			continue
 		}
 		for _, g := range page.Generations {
 			delete(left, g.ID)

@@ -12,10 +12,15 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/genstream/genstream/events/fault"
 )
 
 // version is what the binary calls itself.
 const version = "0.1.0"
+
+// faultVariable has the program break on purpose, for tests: package fault.
+const faultVariable = "GENSTREAM_FAULT"
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
@@ -23,6 +28,10 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, out, errs io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if err := fault.Arm(os.Getenv(faultVariable), errs); err != nil {
+		fmt.Fprintln(errs, "genstream:", err)
+		return 1
+	}
 	root := root()
 	root.SetArgs(args)
 	root.SetOut(out)

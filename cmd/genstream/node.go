@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/genstream/genstream/blob"
+	"github.com/genstream/genstream/events/fault"
 	"github.com/genstream/genstream/events/natsd"
 	"github.com/genstream/genstream/events/stream"
 	"github.com/genstream/genstream/orchestrator"
@@ -161,7 +162,9 @@ func (n *node) openLog(ctx context.Context) error {
 	}
 	if err == nil && n.server != nil && create {
 		// A restart without this mark finds the streams, or makes those that are missing.
-		err = writeSynced(filepath.Join(n.cfg.Data, createdName), []byte(n.stream.Fingerprint()+"\n"))
+		err = fault.Around("log.mark", func() error {
+			return writeSynced(filepath.Join(n.cfg.Data, createdName), []byte(n.stream.Fingerprint()+"\n"))
+		})
 	}
 	return err
 }

@@ -31,15 +31,18 @@ events:
 # A sync that many share; the log and the bucket wait for it alike.
 events/disk:
 
+# Breaking on purpose, at either side of every durable step.
+events/fault:
+
 # The log is the only place that speaks to the stream; the server is for whoever
 # embeds it, so that clients do not link one.
-events/stream:            events events/disk
+events/stream:            events events/disk events/fault
 events/stream/streamtest: events events/stream
 events/natsd:             events/disk events/stream
 events/natsd/natsdtest:   events/stream
 
 # The bytes. It knows IDs, and nothing of providers or of the log.
-blob: events events/disk
+blob: events events/disk events/fault
 
 # What makes things happen. A provider knows neither the log nor the bucket: it
 # turns bodies into facts about tasks.
@@ -52,13 +55,13 @@ orchestrator/provider/providertest: events orchestrator/provider orchestrator/pr
 orchestrator/provider/sim:
 orchestrator/delivery: blob events orchestrator/provider orchestrator/provider/inline
 # The ingress appends what came, and decides nothing.
-orchestrator/webhook:  blob events events/stream orchestrator/delivery orchestrator/provider orchestrator/provider/inline
-orchestrator:          blob events events/stream orchestrator/delivery orchestrator/provider
+orchestrator/webhook:  blob events events/fault events/stream orchestrator/delivery orchestrator/provider orchestrator/provider/inline
+orchestrator:          blob events events/fault events/stream orchestrator/delivery orchestrator/provider
 
 # What shows what happened. It never imports the writing side, and the writing
 # side never imports it: each can run, fail and be replaced without the other.
-projector/catalog: events
-projector:         events events/stream projector/catalog
+projector/catalog: events events/fault
+projector:         events events/fault events/stream projector/catalog
 projector/api:     blob events events/stream projector projector/catalog
 
 # Only commands know everybody.

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/fault"
 )
 
 // API error codes of the server that an append can meet
@@ -82,7 +83,11 @@ func (l *Log) publish(ctx context.Context, id events.ID, m *nats.Msg, expected u
 			}
 		}
 		once, cancel := context.WithTimeout(ctx, requestTimeout)
-		ack, err := l.js.PublishMsg(once, m)
+		var ack *jetstream.PubAck
+		err := fault.Around("append", func() (err error) {
+			ack, err = l.js.PublishMsg(once, m)
+			return err
+		})
 		cancel()
 		if err == nil {
 			return ack.Sequence, nil

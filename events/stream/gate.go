@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/genstream/genstream/events/disk"
+	"github.com/genstream/genstream/events/fault"
 )
 
 // gate is where the durable sequence is known: the one place that whatever leaves
@@ -31,7 +32,7 @@ func newGate(sync func() error) *gate {
 		if sync == nil {
 			return nil
 		}
-		if err := sync(); err != nil {
+		if err := fault.Around("sync", sync); err != nil {
 			return fmt.Errorf("%w: %w", ErrSync, err)
 		}
 		raise(&g.durable, upto)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/genstream/genstream/events/fault"
 )
 
 // Horizon is the sequence after which a follower of open generations has to
@@ -33,7 +35,11 @@ func (l *Log) Horizon(ctx context.Context) (uint64, error) {
 // SetHorizon notes that every commit up to the sequence belongs to a completed
 // generation. Losing the note costs reading time and nothing else.
 func (l *Log) SetHorizon(ctx context.Context, sequence uint64) error {
-	if _, err := l.js.Publish(ctx, horizonSubject+"orchestrator", strconv.AppendUint(nil, sequence, 10)); err != nil {
+	err := fault.Around("horizon", func() error {
+		_, err := l.js.Publish(ctx, horizonSubject+"orchestrator", strconv.AppendUint(nil, sequence, 10))
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("note horizon: %w", err)
 	}
 	return nil

@@ -39,6 +39,7 @@ import (
 
 	"github.com/genstream/genstream/blob"
 	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/fault"
 	"github.com/genstream/genstream/events/stream"
 	"github.com/genstream/genstream/orchestrator/delivery"
 	"github.com/genstream/genstream/orchestrator/provider"
@@ -220,6 +221,9 @@ func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate
 	case err != nil:
 		return "malformed", http.StatusBadRequest, err
 	}
+	if err := fault.Hit("webhook.before"); err != nil {
+		return failed("no_log", err)
+	}
 	return h.append(ctx, id, head, d)
 }
 
@@ -266,7 +270,7 @@ func (h *Handler) known(ctx context.Context, head stream.Head, fate string, code
 	if h.cfg.Loose {
 		return fate, code, nil
 	}
-	if err := h.cfg.Log.Await(ctx, head.Sequence); err != nil {
+	if err := fault.Around("webhook.sync", func() error { return h.cfg.Log.Await(ctx, head.Sequence) }); err != nil {
 		return failed("no_log", err)
 	}
 	return fate, code, nil

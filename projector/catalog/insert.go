@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/fault"
 )
 
 // Entry is one completed generation with everything that enters the catalog for it.
@@ -40,6 +41,9 @@ func (c *Catalog) Insert(ctx context.Context, entries []Entry, upto Position) (a
 	defer tx.Rollback()
 	if added, err = insert(ctx, tx, entries, upto); err != nil {
 		return 0, fmt.Errorf("insert into catalog: %w", damaged(err))
+	}
+	if err := fault.Hit("project.commit"); err != nil {
+		return 0, fmt.Errorf("insert into catalog: %w", err)
 	}
 	if err := tx.Commit(); err != nil {
 		return 0, fmt.Errorf("insert into catalog: %w", damaged(err))
