@@ -64,7 +64,7 @@ func (v *simProvider) tell(k *simTask) {
 
 // told says whether the log knows of the task's success.
 func (v *simProvider) told(k *simTask) bool {
-	for _, c := range v.s.log.of(k.generation) {
+	for c := range v.s.log.of(k.generation) {
 		for _, e := range c.commit.Events {
 			if d, ok := e.(events.Delivered); ok && slices.ContainsFunc(d.Results, func(r events.Result) bool { return r.Task == k.Task && r.Error == nil }) {
 				return true
@@ -161,7 +161,7 @@ func (s *simulation) bring(ctx context.Context, id events.ID, d events.Delivered
 
 // answered says whether the log knows what became of the task's create call.
 func (v *simProvider) answered(k *simTask) bool {
-	for _, c := range v.s.log.of(k.generation) {
+	for c := range v.s.log.of(k.generation) {
 		for _, e := range c.commit.Events {
 			if d, ok := e.(events.Dispatched); ok && slices.Contains(d.Accepted, k.slot) {
 				return true
@@ -192,7 +192,7 @@ func (v *simProvider) judge2xx(k *simTask, address, body string, code int, began
 		return
 	}
 	digest := events.Digest([]byte(body))
-	for _, c := range s.log.of(k.generation) {
+	for c := range s.log.of(k.generation) {
 		for _, e := range c.commit.Events {
 			if d, ok := e.(events.Delivered); ok && d.Digest == digest {
 				s.left("2xx", k.generation, c.Sequence)

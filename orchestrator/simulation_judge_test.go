@@ -15,8 +15,9 @@ import (
 // judge holds the log, the rows and the bucket against what the client was
 // promised and against the provider's journal.
 func (s *simulation) judge() {
-	subjects := map[events.ID][]storedCommit{}
-	for _, c := range s.log.stored {
+	subjects := map[events.ID][]*storedCommit{}
+	for i := range s.log.stored {
+		c := &s.log.stored[i]
 		if id, err := stream.ParseSubject(c.Subject); err != nil || id != c.ID {
 			s.problem("I20: commit %d is on subject %q", c.Sequence, c.Subject)
 		}
@@ -37,7 +38,7 @@ func (s *simulation) judge() {
 	s.judgeCatalog()
 }
 
-func (s *simulation) judgeGeneration(id events.ID, commits []storedCommit) {
+func (s *simulation) judgeGeneration(id events.ID, commits []*storedCommit) {
 	var g events.Generation
 	var done *events.Completed
 	ended, digests := map[int]bool{}, map[string]bool{}
@@ -193,7 +194,7 @@ func (s *simulation) judgeFailure(g events.Generation, slot int, o events.Output
 	if first == nil || first.Error == nil || !first.Error.Class.Retryable() || s.provider.tasks[events.TaskID(g.ID, slot, 2)] != nil {
 		return
 	}
-	for _, c := range s.log.of(g.ID) {
+	for c := range s.log.of(g.ID) {
 		for _, e := range c.commit.Events {
 			d, ok := e.(events.Delivered)
 			if ok && c.commit.At.Add(probeGap+20*time.Second).Before(g.Deadline) && s.calm.Add(probeGap+20*time.Second).Before(g.Deadline) &&
@@ -239,8 +240,7 @@ func (s *simulation) judgeCatalog() {
 // judgeRow: a row says what the fold of the generation's commits says (I7, I8, I9).
 func (s *simulation) judgeRow(e catalog.Entry) {
 	var g events.Generation
-	commits := s.log.of(e.Generation.ID)
-	for _, c := range commits {
+	for c := range s.log.of(e.Generation.ID) {
 		g = events.Fold(g, c.commit)
 	}
 	good := 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"time"
 
@@ -40,14 +41,14 @@ type storedCommit struct {
 func (l *simLog) end() uint64 { return uint64(len(l.stored)) }
 
 // of is every commit of one generation, oldest first.
-func (l *simLog) of(id events.ID) []storedCommit {
-	var all []storedCommit
-	for _, c := range l.stored {
-		if c.ID == id {
-			all = append(all, c)
+func (l *simLog) of(id events.ID) iter.Seq[*storedCommit] {
+	return func(yield func(*storedCommit) bool) {
+		for i := range l.stored {
+			if c := &l.stored[i]; c.ID == id && !yield(c) {
+				return
+			}
 		}
 	}
-	return all
 }
 
 // answers is the way to the log and back: it takes time, and fails with the log.
@@ -159,7 +160,7 @@ func (l *simLog) Load(ctx context.Context, id events.ID) (g events.Generation, h
 		g.At = tail.commit.At
 		return g, tail.Head(), nil
 	}
-	for _, c := range l.of(id) {
+	for c := range l.of(id) {
 		g = events.Fold(g, c.commit)
 	}
 	return g, tail.Head(), nil
@@ -174,7 +175,7 @@ func (l *simLog) History(ctx context.Context, id events.ID) ([]stream.Entry, err
 		return nil, err
 	}
 	var all []stream.Entry
-	for _, c := range l.of(id) {
+	for c := range l.of(id) {
 		all = append(all, c.Entry)
 	}
 	if len(all) == 0 {

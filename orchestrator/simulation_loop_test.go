@@ -1,7 +1,6 @@
 package orchestrator
 
 import (
-	"container/heap"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -76,7 +75,7 @@ func (l *loop) after(d time.Duration, in *process, do func()) { l.plan(l.now.Add
 func (l *loop) push(h happening) {
 	l.count++
 	h.order = l.count
-	heap.Push(&l.due, h)
+	l.due.push(h)
 }
 
 // step lets the next thing happen. It reports false if there is none by the end.
@@ -84,7 +83,7 @@ func (l *loop) step(end time.Time) bool {
 	if len(l.due) == 0 || l.due[0].at.After(end) {
 		return false
 	}
-	h := heap.Pop(&l.due).(happening)
+	h := l.due.pop()
 	if h.in != nil && (h.in.life != h.life || !h.in.alive) || h.wakes != nil && (h.wakes.dead || h.wakes.waits != h.wait) {
 		return true
 	}
@@ -210,21 +209,46 @@ func (l *loop) note(p *process, format string, args ...any) {
 	l.diary.WriteByte('\n')
 }
 
+// happenings is a heap by time. container/heap would put each into an interface.
 type happenings []happening
 
-func (h happenings) Len() int { return len(h) }
-func (h happenings) Less(i, j int) bool {
+func (h happenings) before(i, j int) bool {
 	if c := h[i].at.Compare(h[j].at); c != 0 {
 		return c < 0
 	}
 	return h[i].order < h[j].order
 }
-func (h happenings) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *happenings) Push(x any)   { *h = append(*h, x.(happening)) }
-func (h *happenings) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	old[len(old)-1] = happening{}
-	*h = old[:len(old)-1]
-	return last
+
+func (h *happenings) push(x happening) {
+	*h = append(*h, x)
+	q := *h
+	for i := len(q) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !q.before(i, up) {
+			return
+		}
+		q[i], q[up] = q[up], q[i]
+		i = up
+	}
+}
+
+func (h *happenings) pop() happening {
+	q := *h
+	first, last := q[0], len(q)-1
+	q[0], q[last] = q[last], happening{}
+	q = q[:last]
+	*h = q
+	for i := 0; ; {
+		least := i
+		for down := 2*i + 1; down <= 2*i+2 && down < last; down++ {
+			if q.before(down, least) {
+				least = down
+			}
+		}
+		if least == i {
+			return first
+		}
+		q[i], q[least] = q[least], q[i]
+		i = least
+	}
 }

@@ -78,7 +78,7 @@ func TestSimulation(t *testing.T) {
 	if seeds == 0 {
 		seeds, patience = usualSeeds, usualTime
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(800)) // little is live, and much is made
+	defer debug.SetGCPercent(debug.SetGCPercent(200)) // little is live, and much is made
 	started := time.Now()
 	var hits [kinds]int
 	kindsOf := map[string]int{}
