@@ -91,3 +91,25 @@ func TestOutcomesSurviveAnAppendThatFails(t *testing.T) {
 		t.Error("the answer to the call is forgotten")
 	}
 }
+
+// TestWhoStartsLooksAtOnce: with several orchestrators each waits for the others to
+// act. One that starts may be the only one, and what it finds open in nobody's hands.
+func TestWhoStartsLooksAtOnce(t *testing.T) {
+	o := New(Config{Log: &stream.Log{}, Providers: []Instance{{Name: "sim"}}})
+	log := &failing{}
+	o.ledger, o.background, o.scanned = log, context.Background(), 1
+	now := events.Now()
+	e := o.table.entry(storyID)
+	r := events.Requested{ExpectedCount: 1, Deadline: now.Add(20 * time.Second), Model: "m", Provider: "sim", Input: []byte(`{}`), Tasks: []string{events.TaskID(storyID, 0, 1)}}
+	c, head, _ := log.Append(context.Background(), storyID, e.head, now, r)
+	e.fold(c, head)
+	e.show()
+	o.watch(e, now)
+	if e.at.After(now) {
+		t.Errorf("it looks again %s later", e.at.Sub(now))
+	}
+	o.watch(e, now) // it has asked for a look
+	if wait := e.at.Sub(now); wait != 20*time.Second {
+		t.Errorf("then it looks again %s later, want at the deadline", wait)
+	}
+}

@@ -62,11 +62,11 @@ func (v *simProvider) tell(k *simTask) {
 	}
 }
 
-// told says whether the log knows of the task's success.
+// told says whether the log knows of the task's success, for good.
 func (v *simProvider) told(k *simTask) bool {
 	for c := range v.s.log.of(k.generation) {
 		for _, e := range c.commit.Events {
-			if d, ok := e.(events.Delivered); ok && slices.ContainsFunc(d.Results, func(r events.Result) bool { return r.Task == k.Task && r.Error == nil }) {
+			if d, ok := e.(events.Delivered); ok && c.Sequence <= v.s.log.durable && slices.ContainsFunc(d.Results, func(r events.Result) bool { return r.Task == k.Task && r.Error == nil }) {
 				return true
 			}
 		}

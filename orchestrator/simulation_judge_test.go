@@ -158,7 +158,8 @@ func (s *simulation) judgeSlot(g events.Generation, slot int, o events.Output) {
 		s.problem("I23: the picture of %s %d is lost: %s", s.short(g.ID), slot, o.Error.Code)
 	case a != nil && good == nil:
 		s.problem("%s %d has an artifact that nobody made", s.short(g.ID), slot)
-	case a == nil && tries == 0 && s.fair(g) && s.calm.Add(probeGap+10*time.Second).Before(g.Deadline):
+	case a == nil && tries == 0 && s.fair(g) && s.calm.Add(callTimeout+20*time.Second).Before(g.Deadline):
+		// An open circuit, or a claim whose acknowledgement was lost, takes half a minute.
 		s.problem("%s %d was never sent", s.short(g.ID), slot)
 	case a == nil && good == nil && !refused && s.fair(g):
 		s.judgeFailure(g, slot, o)
@@ -179,13 +180,13 @@ func (s *simulation) judgeSlot(g events.Generation, slot int, o events.Output) {
 
 // fair says whether there was time enough in calm weather before the deadline, so
 // that nothing but a mistake of ours can lose a picture: with several orchestrators,
-// enough for the others to notice that a look was lost.
+// enough for the others to notice that a look was lost. One that starts looks at once.
 func (s *simulation) fair(g events.Generation) bool {
 	enough := 10 * time.Second
 	if !s.gated {
 		enough += stream.AckWait
 	}
-	return s.calm.Add(enough).Before(g.Deadline) && s.whole.Add(enough).Before(g.Deadline)
+	return s.calm.Add(enough).Before(g.Deadline) && s.whole.Add(10*time.Second).Before(g.Deadline)
 }
 
 // judgeFailure: a failure that may pass was tried again, if we were told of it in time.

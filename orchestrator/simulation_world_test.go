@@ -109,8 +109,8 @@ func newSimulation(r *rig, seed uint64, tracing bool) *simulation {
 func (s *simulation) misfortune() {
 	early := func() time.Time { return s.start.Add(s.upto(s.calm.Sub(s.start))) }
 	back := func() time.Duration {
-		if s.chance(10) { // nothing may be running when a deadline passes
-			return s.upto(4 * time.Minute)
+		if s.chance(20) { // nothing may be running when a deadline passes, or until shortly before
+			return s.upto(100 * time.Second)
 		}
 		return s.upto(4 * time.Second)
 	}
