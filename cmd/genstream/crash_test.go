@@ -182,16 +182,15 @@ func (c *crashed) run() {
 	case <-time.After(30 * time.Second):
 		c.t.Fatalf("the load is stuck (fired: %v)\n%s", c.fired(), c.said.all())
 	}
-	fired := c.fired()
-	if c.finished() {
-		c.again() // it broke after the last answer
+	c.mend = func() {
+		if c.finished() { // it broke after the last answer
+			c.again()
+		}
 	}
 	c.drained()
-	if c.finished() {
-		c.again()
-		c.drained()
-	}
-	c.finish(fired)
+	c.mend()
+	c.drained()
+	c.finish(c.fired())
 }
 
 func (c *crashed) spec() string { return fmt.Sprintf("%s:%s:%d", c.Name, c.how, c.hit) }

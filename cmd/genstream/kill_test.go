@@ -33,6 +33,7 @@ type killed struct {
 	cmd   *exec.Cmd
 	mode  string    // of the program, 1 or unguarded; empty: 1
 	errs  io.Writer // what the program says; nil: the test's output
+	mend  func()    // does something about a program that does not answer; nil: nothing
 	calls int       // of the provider's create, as check found them
 
 	mu    sync.Mutex
@@ -197,6 +198,9 @@ func (k *killed) drained() {
 		if err := k.api.get(k.t.Context(), fmt.Sprintf("/v1/changes?after=%d&wait=2s&limit=200", after), &page); err != nil {
 			if time.Now().After(until) {
 				k.t.Fatal(err)
+			}
+			if k.mend != nil {
+				k.mend()
 			}
 			continue
 		}
