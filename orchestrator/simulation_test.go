@@ -136,8 +136,13 @@ func sometimes(t *testing.T, seeds uint64, hits [kinds]int, types map[string]int
 	t.Logf("faults: %s", strings.Join(told, ", "))
 	told = nil
 	for _, e := range []events.Event{
-		events.Requested{}, events.Dispatching{}, events.Dispatched{}, events.Delivered{},
-		events.OutputSucceeded{}, events.OutputFailed{}, events.Completed{},
+		events.Requested{},
+		events.Dispatching{},
+		events.Dispatched{},
+		events.Delivered{},
+		events.OutputSucceeded{},
+		events.OutputFailed{},
+		events.Completed{},
 	} {
 		n := types[e.Type()]
 		told = append(told, fmt.Sprintf("%s %d", e.Type(), n))

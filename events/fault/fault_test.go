@@ -4,9 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
-
 	"testing/synctest"
+	"time"
 )
 
 func arm(t *testing.T, spec string) *strings.Builder {
