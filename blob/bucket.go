@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	gocloud "gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
@@ -42,9 +43,10 @@ type Bucket struct {
 	inputs sync.Mutex // held while a file of an input is written
 
 	// Of a bucket that is a directory:
-	dir  string // its root; else empty
-	own  *disk.Barrier
-	sync func(context.Context) error // own.Wait, or that of ShareSync
+	dir    string // its root; else empty
+	closed atomic.Bool
+	own    *disk.Barrier
+	sync   func(context.Context) error // own.Wait, or that of ShareSync
 }
 
 // ShareSync has new files of a directory wait for a sync that others share, in
@@ -125,6 +127,7 @@ func directory(rawURL string) (dir string, ok bool, err error) {
 
 // Close ends the use of the bucket.
 func (b *Bucket) Close() error {
+	b.closed.Store(true)
 	if err := b.bucket.Close(); err != nil {
 		return fmt.Errorf("close bucket: %w", err)
 	}

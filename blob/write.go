@@ -78,6 +78,9 @@ func (b *Bucket) putRemote(ctx context.Context, key, contentType string, r io.Re
 // whole: it is written to <key>.<hex>.tmp, synced, and renamed. That costs two
 // syncs, and uploads are few.
 func (b *Bucket) putFile(ctx context.Context, key, _ string, r io.Reader) error {
+	if b.closed.Load() {
+		return errors.New("it has been closed")
+	}
 	path := b.path(key)
 	if _, named := events.ParseInputKey(key); named {
 		temp := path + "." + random()[:16] + tempExt
