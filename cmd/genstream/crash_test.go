@@ -76,6 +76,9 @@ func some(all []crashCase, n int) (chosen []crashCase) {
 //
 // A number in place of all is so many cases, spread evenly.
 func TestCrashMatrix(t *testing.T) {
+	if race { // the programs of a dozen cases at once, each with the detector, outlast what a case is given
+		t.Skip("SKIPPED: go test without -race runs it")
+	}
 	all := crashMatrix()
 	n := crashesShort
 	switch env := os.Getenv("GENSTREAM_CRASHES"); {
