@@ -206,6 +206,9 @@ func (o *Orchestrator) load(e *entry) error {
 	if g.Attempts != before.Attempts || e.open.PolledAt.IsZero() {
 		e.open.Polls, e.open.PolledAt, e.open.Believe = 0, g.At, time.Time{}
 	}
+	if g.Claim == nil && g.At.After(e.open.Believe) {
+		e.open.Believe = g.At // its answer is no younger
+	}
 	for i, s := range g.Slots { // a new result is a new download
 		if s.Result != nil && (i >= len(before.Slots) || before.Slots[i].Result == nil || before.Slots[i].Result.URL != s.Result.URL) {
 			e.open.Fetches[i] = Fetching{Busy: e.open.Fetches[i].Busy}

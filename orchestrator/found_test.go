@@ -99,6 +99,7 @@ func TestWhoStartsLooksAtOnce(t *testing.T) {
 	log := &failing{}
 	o.ledger, o.background, o.scanned = log, context.Background(), 1
 	now := events.Now()
+	o.recovered = now
 	e := o.table.entry(storyID)
 	r := events.Requested{ExpectedCount: 1, Deadline: now.Add(20 * time.Second), Model: "m", Provider: "sim", Input: []byte(`{}`), Tasks: []string{events.TaskID(storyID, 0, 1)}}
 	c, head, _ := log.Append(context.Background(), storyID, e.head, now, r)
@@ -108,8 +109,39 @@ func TestWhoStartsLooksAtOnce(t *testing.T) {
 	if e.at.After(now) {
 		t.Errorf("it looks again %s later", e.at.Sub(now))
 	}
+	before := e.at
+	e.watched, o.recovered = false, now.Add(11*time.Second)
+	o.watch(e, o.recovered) // the one before it may have died with the look that it was given
+	if e.at.Equal(before) || e.at.After(o.recovered) {
+		t.Errorf("the next one asks for the look of %s, as the one before it, or later", e.at.Sub(now))
+	}
 	o.watch(e, now) // it has asked for a look
 	if wait := e.at.Sub(now); wait != 20*time.Second {
 		t.Errorf("then it looks again %s later, want at the deadline", wait)
+	}
+}
+
+// TestAnOldAnswerIsNoWordAboutALaterCall: two orchestrators, one of which has asked
+// while the other was still calling. The call was answered, with nothing about this
+// task; that the provider did not know it before must not have it bought again.
+func TestAnOldAnswerIsNoWordAboutALaterCall(t *testing.T) {
+	start := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	task := events.TaskID(storyID, 0, 1)
+	e := &entry{id: storyID, index: -1}
+	e.open.Rules = Rules{Life: "us", MaxTries: 2}
+	for i, ev := range []events.Event{
+		events.Requested{ExpectedCount: 1, Deadline: start.Add(time.Hour), Tasks: []string{task}},
+		events.Dispatching{Attempt: 1, By: "them", Until: start.Add(35 * time.Second), Tasks: []events.Task{{Slot: 0, Try: 1, ID: task}}},
+		events.Dispatched{Attempt: 1},
+	} {
+		n := uint64(i + 1)
+		e.fold(events.Commit{ID: storyID, Version: n, Sequence: n, At: start.Add(time.Duration(i) * time.Second), Events: []events.Event{ev}}, stream.Head{Sequence: n, Version: n})
+	}
+	for asked, want := range map[time.Duration]int{1500 * time.Millisecond: 0, 2500 * time.Millisecond: 1} {
+		open := e.open
+		p := polled{tasks: []string{task}, asked: start.Add(asked), answer: provider.Answer{Unknown: []string{task}}}
+		if evs := p.apply(&open, start.Add(3*time.Second)); len(evs) != want {
+			t.Errorf("asked after %s, answered at 2s: %d events, want %d", asked, len(evs), want)
+		}
 	}
 }

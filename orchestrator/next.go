@@ -33,7 +33,7 @@ type Memory struct {
 	Polling   bool                  // so is a question to the provider
 	Polls     int                   // questions since the last claim
 	PolledAt  time.Time             // when the last one was asked; at first, the time of the claim
-	Believe   time.Time             // from when on "unknown task" is believed for the unanswered claim; zero = the claim's Until
+	Believe   time.Time             // from when on "unknown task" is believed; zero = the unanswered claim's Until
 	Since     time.Time             // when this process took the generation up; a deadline that had passed by then is followed by the grace all the same
 	LastPoll  bool                  // the last question, at the deadline, was answered
 	LastAgain time.Time             // it failed, and is not asked again before
@@ -311,8 +311,9 @@ func (d *decision) nextPoll() time.Time {
 	return d.o.PolledAt.Add(gap)
 }
 
-// Definite is from when on the provider's "unknown task" is believed for the
-// claim that has no answer: when its call cannot be under way any more.
+// Definite is from when on the provider's "unknown task" is believed: when the call
+// of the last claim cannot be under way any more, or its answer was noted. To a
+// question that was asked before that the call may just have been unknown.
 func (o *Open) Definite() time.Time {
 	if !o.Believe.IsZero() || o.Claim == nil {
 		return o.Believe

@@ -154,13 +154,14 @@ func (p polled) claimed(o *Open, now time.Time) []events.Event {
 			continue
 		}
 		known := slices.Contains(p.answer.Accepted, s.Task) || hasResult(p.answer.Results, s.Task)
-		unknown := slices.Contains(p.answer.Unknown, s.Task)
+		// What was asked before the last call had ended says nothing about that call.
+		unknown := slices.Contains(p.answer.Unknown, s.Task) && !p.asked.Before(o.Definite())
 		switch {
 		case known && !s.Accepted:
 			d.Accepted = append(d.Accepted, i)
 		case unknown && s.Accepted:
 			o.Lost[i] = true // it was taken: buying it again would be wrong, so we go on asking
-		case unknown && !p.asked.Before(o.Definite()):
+		case unknown:
 			d.Declined = append(d.Declined, events.Declined{Slot: i, Again: now, Error: events.Error{
 				Code: "unknown_task", Message: "the provider does not know the task: the call did not reach it", Class: events.Connection,
 			}})

@@ -75,14 +75,14 @@ func (o *Orchestrator) second(e *entry, now time.Time) time.Time {
 // watch is a decision about a generation that another process acts on: only when
 // to look whether it did. One that was open when this process started may be in
 // nobody's hands: a look at it is asked for at once, under the same name by all who
-// start.
+// start within the same ten seconds.
 func (o *Orchestrator) watch(e *entry, now time.Time) {
 	wake := o.second(e, now)
 	steps := Next(e.open, now)
 	if w, ok := onlyWait(steps); ok {
 		wake = w.Until
 	} else if e.head.Sequence <= o.scanned && !e.watched {
-		wake = e.open.At
+		wake = o.recovered.Truncate(10 * time.Second)
 	}
 	e.watched = true
 	o.table.wakeAt(e, wake)

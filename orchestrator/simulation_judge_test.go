@@ -158,8 +158,9 @@ func (s *simulation) judgeSlot(g events.Generation, slot int, o events.Output) {
 		s.problem("I23: the picture of %s %d is lost: %s", s.short(g.ID), slot, o.Error.Code)
 	case a != nil && good == nil:
 		s.problem("%s %d has an artifact that nobody made", s.short(g.ID), slot)
-	case a == nil && tries == 0 && s.fair(g) && s.calm.Add(callTimeout+20*time.Second).Before(g.Deadline):
-		// An open circuit, or a claim whose acknowledgement was lost, takes half a minute.
+	case a == nil && tries == 0 && s.fair(g) && s.calm.Add(callTimeout+probeGap+5*time.Second).Before(g.Deadline):
+		// The last trouble may be a probe's call, which hangs for half a minute and keeps
+		// the circuit open for another. A claim whose acknowledgement was lost takes less.
 		s.problem("%s %d was never sent", s.short(g.ID), slot)
 	case a == nil && good == nil && !refused && s.fair(g):
 		s.judgeFailure(g, slot, o)

@@ -56,7 +56,7 @@ func newRig() *rig {
 
 // An ordinary run is over after so many seeds, or after so long.
 const (
-	usualSeeds = 8_000 // seed 8910 is open: after two troubles in a row with the account a generation waits in line until its deadline
+	usualSeeds = 200_000
 	usualTime  = 15 * time.Second
 )
 

@@ -67,6 +67,7 @@ func newSimulation(r *rig, seed uint64, tracing bool) *simulation {
 	s.rng = rand.New(rand.NewPCG(seed, 11))
 	s.tracing = tracing
 	s.idle = r.idle
+	time.Sleep(time.Until(time.Now().Truncate(time.Minute).Add(time.Minute))) // so that a seed does not depend on those before it
 	s.now = time.Now()
 	s.start = s.now
 	s.log = simLog{s: s, last: map[events.ID]uint64{}}

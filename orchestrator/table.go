@@ -230,13 +230,13 @@ func (e *entry) fold(c events.Commit, head stream.Head) bool {
 }
 
 // remember brings the memory in step with an event: a claim starts the polls
-// afresh, its answer ends the doubt about it.
+// afresh, its answer ends the doubt about it for whoever asks after that.
 func (m *Memory) remember(ev events.Event, at time.Time) {
 	switch ev.(type) {
 	case events.Dispatching:
 		m.Polls, m.PolledAt, m.Believe = 0, at, time.Time{}
 	case events.Dispatched:
-		m.Believe = time.Time{}
+		m.Believe = at
 	}
 }
 
