@@ -40,6 +40,12 @@ func TestCompletedGenerationsAreRows(t *testing.T) {
 	if err != nil || len(page.Artifacts) != len(artifacts) {
 		t.Errorf("artifacts are %+v, %v; want %+v (I7)", page.Artifacts, err, artifacts)
 	}
+	if seq, err := p.Current().Completed(t.Context(), g.ID); err != nil || seq != 2 {
+		t.Errorf("completed at %d, %v; want 2", seq, err)
+	}
+	if seq, err := p.Current().Completed(t.Context(), "01890000-0000-7000-8000-000000000000"); err != nil || seq != 0 {
+		t.Errorf("unknown ID: completed at %d, %v; want 0", seq, err)
+	}
 	if p.Lag() != 0 || p.Skipped() != 0 || p.Position() != 2 {
 		t.Errorf("lag %d, skipped %d, position %d", p.Lag(), p.Skipped(), p.Position())
 	}

@@ -144,7 +144,7 @@ func (n *node) openLog(ctx context.Context) error {
 		n.conn = n.server.Conn()
 		// Whatever the mode, a life before this one may have been killed between a write
 		// and its sync. What it left is read, and so must be on disk.
-		open.Own, open.SyncAll, open.Full = true, n.server.SyncAll, n.server.Full
+		open.Own, open.SyncAll, open.Full, open.Stored = true, n.server.SyncAll, n.server.Full, n.server.Stored
 		if n.cfg.Fsync != fsyncAlways {
 			open.Sync = n.syncDisk
 		}

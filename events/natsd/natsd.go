@@ -23,6 +23,11 @@
 // mended so, because nothing was promised for it. A failed sync cannot: what was
 // written before may be gone, and the error is final.
 //
+// # Reading without the server
+//
+// [Server.Stored] reads one message out of the log's files: of a large log the server
+// itself would read 8 MB for it.
+//
 // # One process
 //
 // JetStream takes no lock on its directory, so [Lock] does, with the process ID
@@ -78,6 +83,7 @@ type Server struct {
 	conn   *nats.Conn
 	dir    string
 	blocks *blocks
+	stored *stored
 	news   chan struct{} // capacity 1: the server has warned of something
 
 	mu     sync.Mutex
@@ -95,7 +101,7 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, dir: cfg.Dir, blocks: logBlocks(cfg.Dir), news: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, dir: cfg.Dir, blocks: logBlocks(cfg.Dir), stored: &stored{blocks: logBlocks(cfg.Dir)}, news: make(chan struct{}, 1)}
 	if err := s.launch(); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}

@@ -28,6 +28,10 @@ type Config struct {
 	// may be set with Own only.
 	Sync, SyncAll func() error
 
+	// Stored reads the message at a sequence out of the server's files; false: the
+	// server has to be asked. nil: it always is. With Own only.
+	Stored func(sequence uint64) (Entry, bool)
+
 	// Full says, wrapping ErrFull, why the server takes no append just now: a full
 	// disk makes it give no answer at all. nil: it answers for itself.
 	Full func() error
@@ -43,9 +47,10 @@ type Log struct {
 	gate        *gate
 	syncAll     func() error // nil: the server syncs
 	full        func() error // nil: the server says so itself
-	queued      bool         // submissions have a queue of their own
-	tally       tally        // of the appends
-	heads       *heads       // of open generations; nil if others append too
+	stored      func(sequence uint64) (Entry, bool)
+	queued      bool   // submissions have a queue of their own
+	tally       tally  // of the appends
+	heads       *heads // of open generations; nil if others append too
 }
 
 // Open finds the streams on the connection's account, or creates them if cfg
@@ -57,7 +62,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	l := &Log{nc: nc, js: js, gate: newGate(cfg.Sync), syncAll: cfg.SyncAll, full: cfg.Full, queued: !cfg.Own}
+	l := &Log{nc: nc, js: js, gate: newGate(cfg.Sync), syncAll: cfg.SyncAll, full: cfg.Full, stored: cfg.Stored, queued: !cfg.Own}
 	if cfg.Own {
 		l.heads = newHeads()
 	}

@@ -25,11 +25,33 @@ func (l *Log) Load(ctx context.Context, id events.ID) (events.Generation, Head, 
 // Peek is Load for readers: on a cluster it may be answered by a replica that
 // lags behind.
 func (l *Log) Peek(ctx context.Context, id events.ID) (events.Generation, Head, error) {
-	g, head, err := l.load(ctx, id, false)
+	return l.PeekAt(ctx, id, 0)
+}
+
+// PeekAt is Peek for whoever has an idea where the commit is that completed the
+// generation, 0 for none: a message at a sequence is found sooner than the last one
+// of a subject. The idea need not be right.
+func (l *Log) PeekAt(ctx context.Context, id events.ID, done uint64) (events.Generation, Head, error) {
+	e, err := l.end(ctx, id, done)
+	if err != nil {
+		return events.Generation{}, Head{}, fmt.Errorf("load generation=%s: %w", id, err)
+	}
+	g, head, err := l.fold(ctx, id, e, false)
 	if err != nil {
 		return g, head, err
 	}
 	return g, head, l.Await(ctx, head.Sequence) // a reader is shown only what is on disk
+}
+
+// end is the last commit, for readers: the one at done if that completes the
+// generation, since nothing comes after it.
+func (l *Log) end(ctx context.Context, id events.ID, done uint64) (Entry, error) {
+	if done > 0 {
+		if e, err := l.at(ctx, done, false); err == nil && e.ID == id && e.Completes() {
+			return e, nil
+		}
+	}
+	return l.last(ctx, id, false)
 }
 
 func (l *Log) load(ctx context.Context, id events.ID, leader bool) (events.Generation, Head, error) {
@@ -37,6 +59,11 @@ func (l *Log) load(ctx context.Context, id events.ID, leader bool) (events.Gener
 	if err != nil {
 		return events.Generation{}, Head{}, fmt.Errorf("load generation=%s: %w", id, err)
 	}
+	return l.fold(ctx, id, e, leader)
+}
+
+// fold goes back from the last commit.
+func (l *Log) fold(ctx context.Context, id events.ID, e Entry, leader bool) (events.Generation, Head, error) {
 	head := e.Head()
 	c, err := e.Decode()
 	if err != nil {
@@ -105,7 +132,12 @@ func (l *Log) Head(ctx context.Context, id events.ID) (Head, error) {
 // History is every commit of one generation, oldest first. The error wraps
 // ErrNotFound if there are none.
 func (l *Log) History(ctx context.Context, id events.ID) ([]Entry, error) {
-	e, err := l.last(ctx, id, false)
+	return l.HistoryAt(ctx, id, 0)
+}
+
+// HistoryAt is History for whoever has an idea of the last commit, as with PeekAt.
+func (l *Log) HistoryAt(ctx context.Context, id events.ID, done uint64) ([]Entry, error) {
+	e, err := l.end(ctx, id, done)
 	if err != nil {
 		return nil, fmt.Errorf("read generation=%s: %w", id, err)
 	}
@@ -136,6 +168,12 @@ func (l *Log) last(ctx context.Context, id events.ID, leader bool) (Entry, error
 }
 
 func (l *Log) at(ctx context.Context, sequence uint64, leader bool) (Entry, error) {
+	if l.stored != nil {
+		if e, ok := l.stored(sequence); ok {
+			l.gate.wrote(sequence)
+			return e, nil
+		}
+	}
 	if leader && !l.single {
 		return l.askLeader(ctx, map[string]any{"seq": sequence})
 	}

@@ -64,7 +64,7 @@ func (a *api) content(ctx context.Context, in *contentInput) (*reply, error) {
 	if err != nil {
 		return nil, invalid.at("path.id", "must be an artifact's ID: a generation's ID, a dash and the slot")
 	}
-	g, _, err := a.cfg.Log.Peek(ctx, id)
+	g, _, err := a.cfg.Log.PeekAt(ctx, id, a.completed(ctx, id))
 	if err != nil {
 		return nil, err
 	}

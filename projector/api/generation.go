@@ -76,7 +76,7 @@ func (a *api) get(ctx context.Context, in *generationInput) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, head, err := a.cfg.Log.Peek(ctx, id)
+	g, head, err := a.cfg.Log.PeekAt(ctx, id, a.completed(ctx, id))
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +86,13 @@ func (a *api) get(ctx context.Context, in *generationInput) (*reply, error) {
 	}
 	return jsonReply(http.StatusOK, func(b *bytes.Buffer) error { return encode(b, events.Public(g)) },
 		"ETag", tag, "Cache-Control", caching)
+}
+
+// completed is where the log has the commit that completed a generation, 0 if the
+// catalog does not know: then the log is searched, which takes longer.
+func (a *api) completed(ctx context.Context, id events.ID) uint64 {
+	sequence, _ := a.cfg.Projector.Current().Completed(ctx, id) // a catalog that cannot be read is not missed here
+	return sequence
 }
 
 // tagOf is the ETag of what is read of a generation, and how long it holds: after
@@ -103,7 +110,7 @@ func (a *api) events(ctx context.Context, in *eventsInput) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	history, err := a.cfg.Log.History(ctx, id)
+	history, err := a.cfg.Log.HistoryAt(ctx, id, a.completed(ctx, id))
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func (a *api) indexData(r *http.Request) (*indexPage, error) {
 	reads.SetLimit(8)
 	for i, row := range list.Generations {
 		reads.Go(func() error {
-			g, _, err := a.cfg.Log.Peek(ctx, row.ID)
+			g, _, err := a.cfg.Log.PeekAt(ctx, row.ID, a.completed(ctx, row.ID))
 			p.Generations[i] = events.Public(g)
 			return err
 		})
@@ -121,11 +121,12 @@ func (a *api) generationData(r *http.Request) (*generationPageData, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, head, err := a.cfg.Log.Peek(r.Context(), id)
+	done := a.completed(r.Context(), id)
+	g, head, err := a.cfg.Log.PeekAt(r.Context(), id, done)
 	if err != nil {
 		return nil, err
 	}
-	history, err := a.cfg.Log.History(r.Context(), id)
+	history, err := a.cfg.Log.HistoryAt(r.Context(), id, done)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ type Entry struct {
 }
 
 const (
-	insertGeneration = "insert into generations (id, model, input, artifact_count, created_at, completed_at) values (?, ?, ?, ?, ?, ?) on conflict (id) do nothing"
+	insertGeneration = "insert into generations (rowid, id, model, input, artifact_count, created_at, completed_at) values (?, ?, ?, ?, ?, ?, ?) on conflict (id) do nothing"
 	insertArtifact   = "insert into artifacts (id, generation_id, model, blob_key, content_type, seed, cost, metadata, created_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	insertEntry      = "insert into entries (sequence, generation_id) values (?, ?)"
 	insertLabel      = "insert into generation_labels (key, value, created_at, generation_id) values (?, ?, ?, ?)"
@@ -90,7 +90,7 @@ func insert(ctx context.Context, tx *sql.Tx, entries []Entry, upto Position) (ad
 }
 
 func (e Entry) insert(ctx context.Context, tx *sql.Tx) (isNew bool, err error) {
-	result, err := tx.ExecContext(ctx, insertGeneration, e.Generation.values()...)
+	result, err := tx.ExecContext(ctx, insertGeneration, append([]any{int64(e.Sequence)}, e.Generation.values()...)...)
 	if err != nil {
 		return false, err
 	}

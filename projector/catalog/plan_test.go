@@ -39,8 +39,8 @@ func TestEveryQueryIsASearch(t *testing.T) {
 	}
 	defer c.Close()
 	queries := allQueries()
-	if len(queries) != 26 {
-		t.Errorf("%d queries, want 6 fixed, 12 lists of generations and 8 of artifacts", len(queries))
+	if len(queries) != 27 {
+		t.Errorf("%d queries, want 7 fixed, 12 lists of generations and 8 of artifacts", len(queries))
 	}
 	for _, query := range queries {
 		steps := plan(t, c, query)

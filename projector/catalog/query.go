@@ -25,6 +25,7 @@ type querier interface {
 // The fixed queries; the lists are built in filter.go.
 const (
 	selectGeneration = "select " + generationColumns + " from generations g where g.id = ?"
+	selectCompleted  = "select rowid from generations where id = ?"
 	selectArtifact   = "select " + artifactColumns + " from artifacts a where a.id = ?"
 	selectChanges    = "select sequence, generation_id from entries where sequence > ? order by sequence limit ?"
 	selectLastEntry  = "select coalesce(max(sequence), 0) from entries"
@@ -89,6 +90,17 @@ func (r Reader) Generation(ctx context.Context, id events.ID) (Generation, error
 	return g, nil
 }
 
+// Completed is the stream sequence of the commit that completed a generation, 0 if it
+// has no row. It is the row's number, which costs nothing to keep, and which VACUUM
+// may change: whoever reads the log there has to see whether it is that commit.
+func (r Reader) Completed(ctx context.Context, id events.ID) (sequence uint64, err error) {
+	err = r.q.QueryRowContext(ctx, selectCompleted, string(id)).Scan(&sequence)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("read sequence of generation=%s: %w", id, damaged(err))
+	}
+	return sequence, nil
+}
+
 // Artifact is one row by its ID. The error wraps ErrNotFound.
 func (r Reader) Artifact(ctx context.Context, id string) (Artifact, error) {
 	a, err := newArtifactScan().row(r.q.QueryRowContext(ctx, selectArtifact, id))
@@ -148,7 +160,7 @@ func (r Reader) Position(ctx context.Context) (p Position, err error) {
 
 // allQueries is the text of every query, in every combination of filters.
 func allQueries() []string {
-	queries := []string{selectGeneration, selectArtifact, selectChanges, selectLastEntry, selectCounts, selectPosition}
+	queries := []string{selectGeneration, selectCompleted, selectArtifact, selectChanges, selectLastEntry, selectCounts, selectPosition}
 	yes, no := true, false
 	for _, model := range []string{"", "m"} {
 		for _, label := range []Label{{}, {Key: "k"}} {

@@ -4,7 +4,8 @@
 -- it writes while the tables stay the same.
 -- Rows revision: 1
 
--- A generation that is completed. A row appears once and never changes.
+-- A generation that is completed. A row appears once and never changes. Its rowid is
+-- the stream sequence of the completing commit: a hint where the log has the rest.
 create table generations (
 	id             text    not null primary key, -- one generation by ID; tie-break of every list
 	model          text    not null,             -- list: what did this model make

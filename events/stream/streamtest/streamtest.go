@@ -33,6 +33,7 @@ func Run(t *testing.T, replicas int, connect func(*testing.T) *nats.Conn) {
 	t.Run("StaleAppendIsConflict", func(t *testing.T) { staleAppendIsConflict(t, open(t)) })
 	t.Run("OneOfManyWins", func(t *testing.T) { oneOfManyWins(t, open(t)) })
 	t.Run("CompletedIsOneRead", func(t *testing.T) { completedIsOneRead(t, open(t)) })
+	t.Run("AnIdeaOfTheEndNeedNotBeRight", func(t *testing.T) { anIdeaOfTheEndNeedNotBeRight(t, open(t)) })
 	t.Run("FollowIsInOrder", func(t *testing.T) { followIsInOrder(t, open(t)) })
 	t.Run("FollowersLeaveNothingBehind", func(t *testing.T) {
 		nc := connect(t)
@@ -116,6 +117,40 @@ func appendedIsLoaded(t *testing.T, l *stream.Log) {
 	}
 }
 
+// anIdeaOfTheEndNeedNotBeRight: whoever has an idea where the last commit is reads
+// what everybody reads.
+func anIdeaOfTheEndNeedNotBeRight(t *testing.T, l *stream.Log) {
+	open, done := NewID(), NewID()
+	opened := create(t, l, open, 1)
+	requested := create(t, l, done, 1)
+	head := complete(t, l, done, requested)
+	for name, c := range map[string]struct {
+		id   events.ID
+		idea uint64
+		want stream.Head
+	}{
+		"none":                     {done, 0, head},
+		"right":                    {done, head.Sequence, head},
+		"an earlier commit":        {done, requested.Sequence, head},
+		"of another generation":    {done, opened.Sequence, head},
+		"beyond the end":           {done, head.Sequence + 1_000_000, head},
+		"open, its last commit":    {open, opened.Sequence, opened},
+		"open, of a completed one": {open, head.Sequence, opened},
+	} {
+		g, got, err := l.PeekAt(t.Context(), c.id, c.idea)
+		if err != nil || got != c.want || g.ID != c.id {
+			t.Errorf("%s: read %s at %+v, %v; want %s at %+v", name, g.ID, got, err, c.id, c.want)
+		}
+		history, err := l.HistoryAt(t.Context(), c.id, c.idea)
+		if err != nil || len(history) != int(c.want.Version) || history[len(history)-1].Head() != c.want {
+			t.Errorf("%s: %d commits, %v; want %d", name, len(history), err, c.want.Version)
+		}
+	}
+	if _, _, err := l.PeekAt(t.Context(), NewID(), head.Sequence); !errors.Is(err, stream.ErrNotFound) {
+		t.Errorf("an ID without commits: %v, want ErrNotFound", err)
+	}
+}
+
 func staleAppendIsConflict(t *testing.T, l *stream.Log) {
 	id := NewID()
 	head := create(t, l, id, 1)
@@ -156,9 +191,9 @@ func oneOfManyWins(t *testing.T, l *stream.Log) {
 	}
 }
 
-func completedIsOneRead(t *testing.T, l *stream.Log) {
-	id := NewID()
-	head := create(t, l, id, 1)
+// complete appends the end of a generation with one output, which failed.
+func complete(t *testing.T, l *stream.Log, id events.ID, head stream.Head) stream.Head {
+	t.Helper()
 	g, _, err := l.Load(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
@@ -169,6 +204,12 @@ func completedIsOneRead(t *testing.T, l *stream.Log) {
 	if _, head, err = l.Append(t.Context(), id, head, events.Now(), failed, events.Completed{Error: &failed.Error, Generation: g}); err != nil {
 		t.Fatal(err)
 	}
+	return head
+}
+
+func completedIsOneRead(t *testing.T, l *stream.Log) {
+	id := NewID()
+	head := complete(t, l, id, create(t, l, id, 1))
 	got, loaded, err := l.Load(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
