@@ -1,0 +1,76 @@
+package stream_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/natsd/natsdtest"
+	"github.com/genstream/genstream/events/stream"
+)
+
+// Histories that must be judged impossible are, by the same judge: without the
+// expected sequence two clients both replace the same value.
+func TestHistoriesOfBlindAppendsAreImpossible(t *testing.T) {
+	nc := connect(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := stream.Open(t.Context(), nc, stream.Config{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHistorian(t, func(int) *stream.Log { return l })
+	h.append = func(ctx context.Context, _ *stream.Log, id events.ID, after stream.Head, at time.Time, ev events.Event) (stream.Head, error) {
+		m, head, err := stream.Message(id, after, at, ev)
+		if err != nil {
+			return head, err
+		}
+		m.Header.Del(jetstream.ExpectedLastSubjSeqHeader)
+		ack, err := js.PublishMsg(ctx, m)
+		if err == nil {
+			head.Sequence = ack.Sequence
+		}
+		return head, err
+	}
+	one := h.write(t.Context(), rand.New(rand.NewPCG(1, 1)))
+	if h.check(one, h.log); h.broken.Load() != 1 {
+		t.Error("appends that expect nothing pass for conditional ones")
+	}
+}
+
+// A follower that is cut off goes on answering direct gets, with what it has: they
+// are for readers only.
+func TestHistoriesOfStaleReadsAreImpossible(t *testing.T) {
+	p := natsdtest.StartProcesses(t)
+	openOn(t, p, p.Link().URL())
+	leader := p.Leader()
+	follower := (leader + 1) % natsdtest.Nodes
+	l, cutOff := openOn(t, p, p.Link().To(leader)), openOn(t, p, p.Link().To(follower))
+	h := newHistorian(t, func(client int) *stream.Log {
+		if client == 0 {
+			return cutOff
+		}
+		return l
+	})
+	h.head = func(ctx context.Context, l *stream.Log, id events.ID) (stream.Head, error) {
+		_, head, err := l.Peek(ctx, id)
+		return head, err
+	}
+	h.patience = [2]time.Duration{time.Second, 10 * time.Second}
+	h.append = func(ctx context.Context, _ *stream.Log, id events.ID, after stream.Head, at time.Time, ev events.Event) (stream.Head, error) {
+		_, head, err := l.Append(ctx, id, after, at, ev)
+		return head, err
+	}
+	p.Isolate(follower)
+	one := h.write(t.Context(), rand.New(rand.NewPCG(1, 1)))
+	at := func(int) *stream.Log { return l }
+	if h.check(one, at); h.broken.Load() != 1 {
+		t.Error("what a follower answered that was cut off passes for the present")
+	}
+}
