@@ -105,6 +105,31 @@ func TestLoadReadsItsOwnAppends(t *testing.T) {
 	}
 }
 
+// A replica that lags behind, or is cut off, does not know what there is not: it may
+// show an open generation as it was, and must not say that a promised one does not
+// exist. (Found by reading back at once what was accepted.)
+func TestThatThereIsNoneIsTheLeadersWord(t *testing.T) {
+	p := natsdtest.StartProcesses(t)
+	openOn(t, p, p.Link().URL())
+	leader := p.Leader()
+	follower := (leader + 1) % natsdtest.Nodes
+	l, cutOff := openOn(t, p, p.Link().To(leader)), openOn(t, p, p.Link().To(follower))
+	if _, _, err := cutOff.Peek(t.Context(), streamtest.NewID()); !errors.Is(err, stream.ErrNotFound) {
+		t.Errorf("peek at nothing: %v, want ErrNotFound", err)
+	}
+	p.Isolate(follower)
+	id := streamtest.NewID()
+	if _, _, err := l.Append(t.Context(), id, stream.Head{}, events.Now(), streamtest.Request(id, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := cutOff.Peek(t.Context(), id); err == nil || errors.Is(err, stream.ErrNotFound) {
+		t.Errorf("peek at what a replica has not got: %v, want that it is not known", err)
+	}
+	if _, err := cutOff.History(t.Context(), id); err == nil || errors.Is(err, stream.ErrNotFound) {
+		t.Errorf("history of what a replica has not got: %v, want that it is not known", err)
+	}
+}
+
 // Without a majority the server that is left answers with what it has. That is
 // not the end of the log: a catalog that is ahead of it would be taken for one of
 // another log. (Found by an outage of two servers of three.)

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -59,8 +60,15 @@ func TestHistoriesOfStaleReadsAreImpossible(t *testing.T) {
 		return l
 	})
 	h.head = func(ctx context.Context, l *stream.Log, id events.ID) (stream.Head, error) {
-		_, head, err := l.Peek(ctx, id)
-		return head, err
+		m, err := l.Conn().RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream.Name+"."+stream.Subject(id), nil)
+		if err != nil {
+			return stream.Head{}, err
+		}
+		sequence, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
+		if err != nil {
+			return stream.Head{}, stream.ErrNotFound
+		}
+		return stream.EntryOf(stream.Subject(id), sequence, time.Time{}, m.Header, m.Data).Head(), nil
 	}
 	h.patience = [2]time.Duration{time.Second, 10 * time.Second}
 	h.append = func(ctx context.Context, _ *stream.Log, id events.ID, after stream.Head, at time.Time, ev events.Event) (stream.Head, error) {

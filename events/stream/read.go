@@ -23,7 +23,8 @@ func (l *Log) Load(ctx context.Context, id events.ID) (events.Generation, Head, 
 }
 
 // Peek is Load for readers: on a cluster it may be answered by a replica that
-// lags behind.
+// lags behind, and then shows a generation as it was. That there is none is the
+// leader's word all the same.
 func (l *Log) Peek(ctx context.Context, id events.ID) (events.Generation, Head, error) {
 	return l.PeekAt(ctx, id, 0)
 }
@@ -164,7 +165,11 @@ func (l *Log) last(ctx context.Context, id events.ID, leader bool) (Entry, error
 	if leader && !l.single {
 		return l.askLeader(ctx, map[string]any{"last_by_subj": Subject(id)})
 	}
-	return l.askDirect(ctx, "$JS.API.DIRECT.GET."+Name+"."+Subject(id), nil)
+	e, err := l.askDirect(ctx, "$JS.API.DIRECT.GET."+Name+"."+Subject(id), nil)
+	if errors.Is(err, ErrNotFound) && !l.single {
+		return l.last(ctx, id, true) // a replica that lags does not know what there is not
+	}
+	return e, err
 }
 
 func (l *Log) at(ctx context.Context, sequence uint64, leader bool) (Entry, error) {
@@ -177,7 +182,11 @@ func (l *Log) at(ctx context.Context, sequence uint64, leader bool) (Entry, erro
 	if leader && !l.single {
 		return l.askLeader(ctx, map[string]any{"seq": sequence})
 	}
-	return l.askDirect(ctx, "$JS.API.DIRECT.GET."+Name, []byte(`{"seq":`+strconv.FormatUint(sequence, 10)+`}`))
+	e, err := l.askDirect(ctx, "$JS.API.DIRECT.GET."+Name, []byte(`{"seq":`+strconv.FormatUint(sequence, 10)+`}`))
+	if errors.Is(err, ErrNotFound) && !l.single {
+		return l.at(ctx, sequence, true) // another replica answered than the one that knew of it
+	}
+	return e, err
 }
 
 // askDirect is a direct get (ADR-31): raw message, its place in headers, no JSON.
