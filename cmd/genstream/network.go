@@ -102,9 +102,18 @@ func isLoopbackHost(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// pingEvery is how often a server is asked whether it is there. One that has left
+// two questions unanswered is given up for another: after 10 to 15 s.
+const pingEvery = 5 * time.Second
+
 // connect connects to somebody else's NATS. The error holds no password.
 func connect(cfg config) (*nats.Conn, error) {
-	opts := []nats.Option{nats.Name("genstream"), nats.MaxReconnects(-1), nats.CustomInboxPrefix(stream.OwnInbox), nats.RetryOnFailedConnect(false)}
+	opts := []nats.Option{
+		nats.Name("genstream"), nats.MaxReconnects(-1), nats.CustomInboxPrefix(stream.OwnInbox), nats.RetryOnFailedConnect(false),
+		// By default a server that has gone silent is given up after 4 to 6 minutes, in
+		// which this process would sit on work that others could do.
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
+	}
 	if cfg.NATSCreds != "" {
 		opts = append(opts, nats.UserCredentials(cfg.NATSCreds))
 	}

@@ -4,6 +4,9 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/genstream/genstream/events/natsd/natsdtest"
 )
 
 func TestNoPasswordIsTold(t *testing.T) {
@@ -34,4 +37,24 @@ func TestNoPasswordIsInAnErrorOfConnecting(t *testing.T) {
 			t.Errorf("%s: %v", raw, err)
 		}
 	}
+}
+
+// A server that is paused, or behind a network that drops everything, does not end a
+// connection: it has to be asked. (Found by silencing an orchestrator, which went on
+// holding what it had been given.)
+func TestSilentServerIsGivenUp(t *testing.T) {
+	if !long {
+		t.Skip("SKIPPED: silence takes 15 s to be noticed: go test -tags long has it")
+	}
+	p := natsdtest.StartProcesses(t)
+	link := p.Link()
+	nc, err := connect(config{NATSURL: link.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	link.Silence()
+	await(t, 30*time.Second, "the end of a silent connection", func() bool { return !nc.IsConnected() })
+	link.Heal()
+	await(t, 30*time.Second, "another connection", nc.IsConnected)
 }
