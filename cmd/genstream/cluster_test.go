@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -40,25 +39,10 @@ type several struct {
 func newSeveral(t *testing.T, cfg sim.Config) *several {
 	t.Helper()
 	s := &several{t: t, cluster: natsdtest.Start(t)}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := "http://" + l.Addr().String()
-	cfg.BaseURL = func() string { return base }
-	if s.sim, err = sim.New(cfg); err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: s.sim}
-	go server.Serve(l)
-	t.Cleanup(func() { server.Close(); s.sim.Close() })
-
-	var turn atomic.Uint64
-	var backends []*url.URL
-	dealer := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(backends[turn.Add(1)%uint64(len(backends))])
-	}, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)})
-	t.Cleanup(dealer.Close)
+	var base string
+	s.sim, base = serveProvider(t, cfg)
+	var backends []string
+	dealer := deal(t, &backends)
 
 	dir := fastDir(t)
 	keys := filepath.Join(dir, "webhook.keys")
@@ -69,7 +53,7 @@ func newSeveral(t *testing.T, cfg sim.Config) *several {
 		data := filepath.Join(dir, fmt.Sprint("node", i))
 		cfg := config{
 			Data: data, NATSURL: s.cluster.URL(), Replicas: natsdtest.Nodes, Listen: "127.0.0.1:0", HooksListen: "127.0.0.1:0",
-			WebhookURL: dealer.URL, WebhookKeys: keys, Bucket: "file://" + filepath.Join(dir, "bucket"),
+			WebhookURL: dealer, WebhookKeys: keys, Bucket: "file://" + filepath.Join(dir, "bucket"),
 			Roles:     []string{roleOrchestrator, roleIngress, roleAPI},
 			Providers: []providerConfig{{Name: "sim", Kind: "runware", URL: base + "/v1", Key: "k"}},
 			PollAfter: time.Second,
@@ -78,7 +62,7 @@ func newSeveral(t *testing.T, cfg sim.Config) *several {
 		if err != nil {
 			t.Fatal(err)
 		}
-		backends = append(backends, &url.URL{Scheme: "http", Host: n.hooks.Addr().String()})
+		backends = append(backends, n.hooks.Addr().String())
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		go func() { done <- n.run(ctx, nil) }()
@@ -97,6 +81,17 @@ func newSeveral(t *testing.T, cfg sim.Config) *several {
 		await(t, time.Minute, "the open table", n.orchestrator.Recovered)
 	}
 	return s
+}
+
+// deal is the URL of a dealer, which gives each request to the next of the addresses.
+func deal(t *testing.T, addresses *[]string) string {
+	t.Helper()
+	var turn atomic.Uint64
+	dealer := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: (*addresses)[turn.Add(1)%uint64(len(*addresses))]})
+	}, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)})
+	t.Cleanup(dealer.Close)
+	return dealer.URL
 }
 
 // await looks every 20 ms of real time until ok.
@@ -144,15 +139,18 @@ func (s *several) completed(id events.ID, atMost time.Duration) events.View {
 	return g
 }
 
-func (s *several) journal() []sim.Entry {
-	s.t.Helper()
+func (s *several) journal() []sim.Entry { return journalOf(s.t, s.sim) }
+
+// journalOf is what a provider says it did.
+func journalOf(t *testing.T, s *sim.Server) []sim.Entry {
+	t.Helper()
 	var b bytes.Buffer
-	if err := s.sim.WriteJournal(&b); err != nil {
-		s.t.Fatal(err)
+	if err := s.WriteJournal(&b); err != nil {
+		t.Fatal(err)
 	}
 	entries, err := sim.ReadJournal(&b)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return entries
 }

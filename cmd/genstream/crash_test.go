@@ -354,7 +354,7 @@ func (c *crashed) finish(fired bool) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	webhooks, missing := c.compare(f, journal)
+	webhooks, missing := f.accounted(c.t, c.acked, journal)
 	if bad += missing; bad > 0 {
 		c.t.Errorf("%d violations; the life that broke said:\n%s", bad, c.said.all())
 	}
@@ -371,30 +371,4 @@ func (c *crashed) finish(fired bool) {
 	c.sum.outputs += r.Claim("I23").Looked
 	c.sum.webhooks += webhooks
 	c.sum.violations += bad
-}
-
-// compare looks in the log for what was acknowledged, and for each webhook that was
-// answered with 2xx: it is there, or its generation was completed without it.
-func (c *crashed) compare(f facts, journal []sim.Entry) (webhooks, missing int) {
-	requested := map[events.ID]int{}
-	for _, id := range f.requested {
-		requested[id]++
-	}
-	for id := range c.acked {
-		if requested[id] != 1 || f.completed[id] == 0 {
-			c.t.Errorf("generation=%s was acknowledged: %d first commits, completed at %d", id, requested[id], f.completed[id])
-			missing++
-		}
-	}
-	for _, e := range journal {
-		if e.Kind != sim.KindWebhook || e.HTTP/100 != 2 {
-			continue
-		}
-		webhooks++
-		if id := f.claims[e.Task]; !f.delivered[e.Task] && f.completed[id] == 0 {
-			c.t.Errorf("the webhook of task %s (generation=%s) was answered %d, and is not in the log", e.Task, id, e.HTTP)
-			missing++
-		}
-	}
-	return webhooks, missing
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/natsd"
 	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/orchestrator/provider/sim"
 )
 
 // facts is what the log holds.
@@ -38,19 +39,24 @@ func readFacts(t *testing.T, store string) (f facts, err error) {
 		return f, err
 	}
 	defer s.Close()
-	f = facts{
-		digest: map[uint64]string{}, events: map[place][32]byte{}, requested: map[uint64]events.ID{},
-		completed: map[events.ID]uint64{}, claims: map[string]events.ID{}, delivered: map[string]bool{},
-	}
 	l, err := stream.Open(t.Context(), s.Conn(), stream.Config{Own: true})
 	if err != nil {
 		return f, err
 	}
-	end, err := l.Refresh(t.Context())
+	return factsOf(t.Context(), l)
+}
+
+// factsOf reads a log.
+func factsOf(ctx context.Context, l *stream.Log) (facts, error) {
+	f := facts{
+		digest: map[uint64]string{}, events: map[place][32]byte{}, requested: map[uint64]events.ID{},
+		completed: map[events.ID]uint64{}, claims: map[string]events.ID{}, delivered: map[string]bool{},
+	}
+	end, err := l.Refresh(ctx)
 	if err != nil {
 		return f, err
 	}
-	return f, l.Scan(t.Context(), 0, end, func(batch []stream.Entry) error {
+	return f, l.Scan(ctx, 0, end, func(batch []stream.Entry) error {
 		for _, e := range batch {
 			if err := f.add(e); err != nil {
 				return err
@@ -94,6 +100,32 @@ func (f facts) add(e stream.Entry) error {
 		}
 	}
 	return nil
+}
+
+// accounted looks in the log for what was acknowledged, and for each webhook that was
+// answered with 2xx: it is there, or its generation was completed without it.
+func (f facts) accounted(t *testing.T, acked map[events.ID]bool, journal []sim.Entry) (webhooks, missing int) {
+	requested := map[events.ID]int{}
+	for _, id := range f.requested {
+		requested[id]++
+	}
+	for id := range acked {
+		if requested[id] != 1 || f.completed[id] == 0 {
+			t.Errorf("generation=%s was acknowledged: %d first commits, completed at %d", id, requested[id], f.completed[id])
+			missing++
+		}
+	}
+	for _, e := range journal {
+		if e.Kind != sim.KindWebhook || e.HTTP/100 != 2 {
+			continue
+		}
+		webhooks++
+		if id := f.claims[e.Task]; !f.delivered[e.Task] && f.completed[id] == 0 {
+			t.Errorf("the webhook of task %s (generation=%s) was answered %d, and is not in the log", e.Task, id, e.HTTP)
+			missing++
+		}
+	}
+	return webhooks, missing
 }
 
 // place is where an event stands: its commit, and which of that commit's it is.

@@ -53,33 +53,47 @@ func newKilledIn(t *testing.T, data string) *killed {
 func newKilledWith(t *testing.T, data string, cfg sim.Config) *killed {
 	t.Helper()
 	k := &killed{t: t, data: data, acked: map[events.ID]bool{}}
+	var base string
+	k.sim, base = serveProvider(t, cfg)
+	api, hooks := freePort(t), freePort(t)
+	file := providerFile(t, base)
+	k.args = []string{"up", "--data", k.data, "--listen", api, "--hooks-listen", hooks, "--webhook-url", "http://" + hooks, "--config", file}
+	k.api = &client{base: "http://" + api, http: &http.Client{Timeout: 10 * time.Second}}
+	return k
+}
+
+// serveProvider is a simulated provider at an address, until the test ends.
+func serveProvider(t *testing.T, cfg sim.Config) (s *sim.Server, base string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := "http://" + l.Addr().String()
+	base = "http://" + l.Addr().String()
 	cfg.BaseURL = func() string { return base }
-	if k.sim, err = sim.New(cfg); err != nil {
+	if s, err = sim.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: k.sim}
+	server := &http.Server{Handler: s}
 	go server.Serve(l)
-	t.Cleanup(func() { server.Close(); k.sim.Close() })
+	t.Cleanup(func() { server.Close(); s.Close() })
+	return s, base
+}
 
-	api, hooks := freePort(t), freePort(t)
+// providerFile is a configuration file that names the provider at an address.
+func providerFile(t *testing.T, base string) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.json")
 	settings, err := json.Marshal(map[string]any{
 		"providers": []map[string]any{{"name": "sim", "kind": "runware", "url": base + "/v1", "key": "k"}},
 	})
+	if err == nil {
+		err = os.WriteFile(file, settings, 0o600)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, settings, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	k.args = []string{"up", "--data", k.data, "--listen", api, "--hooks-listen", hooks, "--webhook-url", "http://" + hooks, "--config", file}
-	k.api = &client{base: "http://" + api, http: &http.Client{Timeout: 10 * time.Second}}
-	return k
+	return file
 }
 
 // freePort is an address that nobody listens on, and that no connection is given

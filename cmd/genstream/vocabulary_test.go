@@ -43,6 +43,7 @@ var allowed = []struct {
 	{"projector/api/openapi_test.go", []string{"item"}, "JSON Schema describes an array by it"},
 	{"projector/api/page/", []string{"image"}, "the kind of medium, as content types have it"},
 	{"cmd/genstream/badinput_test.go", []string{"status", "state"}, "RFC 9457's member, and JetStream's account of a stream"},
+	{"events/natsd/natsdtest/processes.go", []string{"state"}, "JetStream's account of a stream"},
 	{"cmd/genstream/vocabulary_test.go", []string{"*"}, "these very lists"},
 }
 

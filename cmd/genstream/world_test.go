@@ -22,6 +22,7 @@ import (
 
 	"github.com/genstream/genstream/cmd/genstream/verify"
 	"github.com/genstream/genstream/events"
+	"github.com/genstream/genstream/events/natsd/natsdtest"
 	"github.com/genstream/genstream/orchestrator/provider/sim"
 )
 
@@ -29,6 +30,7 @@ import (
 const asGenstream = "GENSTREAM_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
+	natsdtest.BeNode()
 	if os.Getenv(asGenstream) == unguarded {
 		os.Exit(runUnguarded(os.Args[2:]))
 	}
@@ -288,18 +290,7 @@ func (w *world) settle(atMost time.Duration) {
 }
 
 // journal is what the provider says it did.
-func (w *world) journal() []sim.Entry {
-	w.t.Helper()
-	var b bytes.Buffer
-	if err := w.sim.WriteJournal(&b); err != nil {
-		w.t.Fatal(err)
-	}
-	entries, err := sim.ReadJournal(&b)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return entries
-}
+func (w *world) journal() []sim.Entry { return journalOf(w.t, w.sim) }
 
 // verify checks everything that is stored, and fails the test for what is broken.
 func (w *world) verify() *verify.Report {
