@@ -70,6 +70,7 @@ func TestHistoriesOfStaleReadsAreImpossible(t *testing.T) {
 		}
 		return stream.EntryOf(stream.Subject(id), sequence, time.Time{}, m.Header, m.Data).Head(), nil
 	}
+	h.each = 12
 	h.patience = [2]time.Duration{time.Second, 10 * time.Second}
 	h.append = func(ctx context.Context, _ *stream.Log, id events.ID, after stream.Head, at time.Time, ev events.Event) (stream.Head, error) {
 		_, head, err := l.Append(ctx, id, after, at, ev)

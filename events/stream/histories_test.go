@@ -114,6 +114,7 @@ type historian struct {
 	log func(client int) *stream.Log
 	// patience is how long an operation is waited for, at least and at most.
 	patience [2]time.Duration
+	each     int // operations of a client on a generation
 
 	// What the negative controls do otherwise.
 	head   func(context.Context, *stream.Log, events.ID) (stream.Head, error)
@@ -122,14 +123,12 @@ type historian struct {
 	operations, unknown, refused, broken atomic.Int64
 }
 
-const (
-	historyClients    = 4  // at a generation at a time
-	historyOperations = 60 // of each
-)
+// historyClients are at a generation at a time.
+const historyClients = 4
 
 func newHistorian(t *testing.T, log func(int) *stream.Log) *historian {
 	return &historian{
-		t: t, began: time.Now(), log: log, patience: [2]time.Duration{time.Minute, time.Minute},
+		t: t, began: time.Now(), log: log, each: 60, patience: [2]time.Duration{time.Minute, time.Minute},
 		head: func(ctx context.Context, l *stream.Log, id events.ID) (stream.Head, error) {
 			_, head, err := l.Load(ctx, id)
 			return head, err
@@ -152,7 +151,7 @@ func (h *historian) write(ctx context.Context, r *rand.Rand) *history {
 		r := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
 		clients.Go(func() {
 			var head stream.Head
-			for n := 0; n < historyOperations && ctx.Err() == nil; n++ {
+			for n := 0; n < h.each && ctx.Err() == nil; n++ {
 				if r.IntN(100) < 45 {
 					head = h.read(made, client, head, r)
 				} else {
