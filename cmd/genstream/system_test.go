@@ -24,14 +24,17 @@ func weather(seed uint64) sim.Config {
 	}
 }
 
-// A thousand generations in bad weather: each completes, and what came of it is
+// A thousand generations in bad weather, ten thousand with -tags long: each completes, and what came of it is
 // what the provider's journal says was made, to the last byte and the last
 // billionth of a dollar. A restart in the middle changes nothing.
 func TestThousandGenerationsInBadWeather(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restart=%t", restart), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				const n = 1000
+				n := 1000
+				if long {
+					n = 10_000
+				}
 				w := newWorld(t, weather(7))
 				w.open()
 				started := time.Now()
