@@ -53,7 +53,7 @@ func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 	if placed { // its turn came, and there was nothing to dispatch any more
 		o.leave(e)
 	}
-	answer(inbox, 0)
+	tellAll(inbox, 0)
 	if !until.IsZero() {
 		o.table.wakeBy(e, until)
 	}
@@ -107,7 +107,7 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 		return err
 	}
 	if !e.open.Requested() || e.open.Done() {
-		answer(m.inbox, 0)
+		tellAll(m.inbox, 0)
 		o.retire(e)
 		return nil
 	}
@@ -135,7 +135,7 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 			return err
 		}
 	}
-	answer(inbox, e.head.Sequence)
+	tellAll(inbox, e.head.Sequence)
 	e.show()
 	if e.open.Done() {
 		o.announce(e)

@@ -77,9 +77,9 @@ func (b brought) tell(sequence uint64) {
 	}
 }
 
-// answer tells those who brought something that the log says it, as of a sequence; 0:
+// tellAll tells those who brought something that the log says it, as of a sequence; 0:
 // it is not decided on here.
-func answer(outs []outcome, sequence uint64) {
+func tellAll(outs []outcome, sequence uint64) {
 	for _, out := range outs {
 		if b, ok := out.(brought); ok {
 			b.tell(sequence)

@@ -2,10 +2,11 @@
 //
 // # What it does
 //
-// It checks the token in the path before it reads anything, appends the delivery
-// as it came, and answers 2xx once that is on disk. It downloads nothing, decides
-// nothing and folds nothing: Runware gives it five seconds, and the headers of
-// the generation's last commit say all it needs.
+// It checks the token in the path before it reads anything, hands the delivery to
+// the orchestrator of this process ([Config].Bring), which commits it with what
+// follows from it, or else appends it as it came, and answers 2xx once that is on
+// disk. It downloads nothing, decides nothing and folds nothing: Runware gives it
+// five seconds, and the headers of the generation's last commit say all it needs.
 //
 // # Answers
 //
@@ -68,14 +69,14 @@ type Log interface {
 	Later(ctx context.Context, try int) error
 }
 
-// Config is what a Handler works with. All but Spool must be set.
+// Config is what a Handler works with. Log, Bucket, Providers, Keys and Logger must be set.
 type Config struct {
 	Log       Log
 	Bucket    *blob.Bucket
 	Providers map[string]provider.Provider // by instance name
 	Keys      Keys
 	Logger    *slog.Logger
-	Spool     string // directory for large inline files on their way to the bucket
+	Spool     string // directory for large inline files on their way to the bucket; empty = os.TempDir
 
 	// Loose has webhooks answered before they are on disk: a power cut may take one
 	// back, and its results are asked for then.
