@@ -28,7 +28,7 @@ func TestDeliveryThatTheLogHasIsNotAppendedAgain(t *testing.T) {
 	if at := <-second.said; at != 0 {
 		t.Errorf("told of the second of two: %d, want 0", at)
 	}
-	answer(left, 9)
+	tellAll(left, 9)
 	if at := <-first.said; at != 9 {
 		t.Errorf("told of the first: %d, want 9", at)
 	}
