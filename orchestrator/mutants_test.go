@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/genstream/genstream/cmd/genstream/proof/prooftest"
 )
 
 // mutantSeeds is how many seeds the simulation may need to find a planted bug.
@@ -28,13 +30,20 @@ func TestMutants(t *testing.T) {
 		t.Fatalf("%d mutants, want 20 at least: %v", len(files), err)
 	}
 	wanted := os.Getenv("GENSTREAM_MUTANTS")
-	for _, file := range files {
+	run := prooftest.Begin(t, "mutants")
+	first := int(run.From) % len(files)
+	for i, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txt")
 		t.Run(name, func(t *testing.T) {
 			m := readMutant(t, file)
 			switch {
+			case wanted == "all" && (i < first || !run.More()): // another run hunts it
 			case wanted == "all", wanted == name, wanted == "" && slices.Contains(short, name) && !testing.Short():
+				run.Tried(1)
 				m.hunt(t)
+			}
+			if t.Failed() {
+				run.Violated(i)
 			}
 		})
 	}
@@ -117,7 +126,7 @@ func (m mutant) hunt(t *testing.T) {
 	}
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir = ".."
-	cmd.Env = append(os.Environ(), "GENSTREAM_SEED=", "GENSTREAM_FROM=", "GENSTREAM_SEEDS="+mutantSeeds)
+	cmd.Env = append(os.Environ(), "GENSTREAM_SEED=", "GENSTREAM_FROM=", "GENSTREAM_FOR=", "GENSTREAM_SEEDS="+mutantSeeds)
 	out, err := cmd.CombinedOutput()
 	first := found.FindStringSubmatch(string(out))
 	switch {

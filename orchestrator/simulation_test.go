@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/genstream/genstream/blob"
+	"github.com/genstream/genstream/cmd/genstream/proof/prooftest"
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/stream"
 	"github.com/genstream/genstream/orchestrator/provider"
@@ -73,9 +74,13 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	seeds := uint64(number64(os.Getenv("GENSTREAM_SEEDS"), 0))
-	from := uint64(number64(os.Getenv("GENSTREAM_FROM"), 0))
+	run := prooftest.Begin(t, "seeds")
+	from := uint64(run.From)
 	patience := 1000 * time.Hour
-	if seeds == 0 {
+	switch {
+	case seeds == 0 && run.Long():
+		seeds = 1 << 40
+	case seeds == 0:
 		seeds, patience = usualSeeds, usualTime
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(200)) // little is live, and much is made
@@ -83,7 +88,8 @@ func TestSimulation(t *testing.T) {
 	var hits [kinds]int
 	kindsOf := map[string]int{}
 	next := from
-	for next < from+seeds && time.Since(started) < patience {
+	for next < from+seeds && time.Since(started) < patience && run.More() {
+		first := next
 		upto := min(next+500, from+seeds)
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig()
@@ -100,7 +106,9 @@ func TestSimulation(t *testing.T) {
 				kindsOf[k] += n
 			}
 		})
+		run.Tried(int(min(next+1, upto) - first)) // with the one that failed
 		if next < upto {
+			run.Violated(int(next))
 			problems, diary, _ := tellSeed(t, next)
 			t.Fatalf("seed %d (the %dth): %s\nwhat happened:\n%s\nrepeat it with: go test ./orchestrator -run TestSimulation -seed %d",
 				next, next-from+1, strings.Join(problems, "\n"), diary, next)

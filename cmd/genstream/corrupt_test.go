@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/genstream/genstream/cmd/genstream/proof/prooftest"
 	"github.com/genstream/genstream/events/stream"
 	"github.com/genstream/genstream/events/stream/streamtest"
 	"github.com/genstream/genstream/orchestrator/provider/sim"
@@ -41,9 +42,13 @@ var corruptible = map[string]func(path string) bool{
 // verify says so: no other event, row or byte is given out in silence.
 //
 // GENSTREAM_CORRUPTIONS=300 go test -tags corrupt -run Corrupt -v -timeout 1h ./cmd/genstream
-// tries that many; GENSTREAM_SEED repeats them.
+// tries that many; GENSTREAM_SEED repeats them, from the case GENSTREAM_FROM.
 func TestCorrupt(t *testing.T) {
+	run := prooftest.Begin(t, "corruption")
 	n, seed := corruptions, rand.Uint64()
+	if run.Long() { // a number is a case
+		seed = 1
+	}
 	if v, err := strconv.Atoi(os.Getenv("GENSTREAM_CORRUPTIONS")); err == nil {
 		n = v
 	}
@@ -54,16 +59,19 @@ func TestCorrupt(t *testing.T) {
 	good := makeCorruptible(t)
 	tally := map[string]int{}
 	kinds := slices.Sorted(maps.Keys(corruptible))
-	for i := range n {
+	for i := range run.Cases(n) {
 		c := corruption{t: t, good: good, dir: filepath.Join(fastDir(t), "data"), rng: rand.New(rand.NewPCG(seed, uint64(i)))}
 		kind := kinds[i%len(kinds)]
-		tally[kind+": "+c.run(i, kind)]++
+		came := c.run(i, kind)
+		tally[kind+": "+came]++
+		if came == silent {
+			run.Violated(i)
+		}
 		os.RemoveAll(filepath.Dir(c.dir))
 	}
 	for _, what := range slices.Sorted(maps.Keys(tally)) {
 		t.Logf("%4d %s", tally[what], what)
 	}
-	t.Logf("%d cases", n)
 }
 
 // intact is a data directory in order, and all that it says.
@@ -195,6 +203,9 @@ type corruption struct {
 	rng  *rand.Rand
 }
 
+// silent is what must not come of a case.
+const silent = "SILENT"
+
 // run damages a copy and says what came of it.
 func (c corruption) run(i int, kind string) string {
 	c.t.Helper()
@@ -218,11 +229,11 @@ func (c corruption) run(i int, kind string) string {
 	now, err := readIntact(c.t.Context(), c.dir)
 	if err != nil {
 		c.t.Errorf("%d %s: SILENT: nobody told, and then: %v", i, what, err)
-		return "SILENT"
+		return silent
 	}
 	if d := c.good.differs(now); d != "" {
 		c.t.Errorf("%d %s: SILENT: %s", i, what, d)
-		return "SILENT"
+		return silent
 	}
 	return "repaired"
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/genstream/genstream/cmd/genstream/proof/prooftest"
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/fault"
 	"github.com/genstream/genstream/events/stream/streamtest"
@@ -90,15 +92,23 @@ func TestCrashMatrix(t *testing.T) {
 			t.Fatalf("GENSTREAM_CRASHES=%s is neither all nor a number from 1 to %d", env, len(all))
 		}
 	}
+	run := prooftest.Begin(t, "crashes")
+	chosen, first := some(all, n), int(run.From)
+	if n == len(all) { // whatever of them there is time for, is of all kinds
+		rand.New(rand.NewPCG(1, 1)).Shuffle(n, func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
+	}
 	sum := crashTally{fired: map[string]int{}, modes: map[string]int{}}
 	t.Run("cases", func(t *testing.T) {
 		var running sync.WaitGroup
 		places := make(chan struct{}, crashesAtOnce) // most of a case is waiting: more than there are processors
-		for _, c := range some(all, n) {
+		for i := range run.Cases(n - first%n) {
+			c := chosen[i%n]
 			places <- struct{}{}
 			running.Go(func() {
 				defer func() { <-places }()
-				t.Run(c.String(), func(t *testing.T) { newCrashed(t, c, &sum).run() })
+				if !t.Run(c.String(), func(t *testing.T) { newCrashed(t, c, &sum).run() }) {
+					run.Violated(i)
+				}
 			})
 		}
 		running.Wait()
@@ -108,8 +118,10 @@ func TestCrashMatrix(t *testing.T) {
 		sum.cases, len(all), sum.modes[fault.Kill]+sum.modes[fault.Panic]+sum.modes[fault.Stall]+sum.modes[fault.Error],
 		sum.modes[fault.Kill], sum.modes[fault.Panic], sum.modes[fault.Stall], sum.modes[fault.Error], len(sum.fired), len(fault.Points()), sum.restarts,
 		sum.acked, sum.commits, sum.calls, sum.outputs, sum.webhooks, sum.violations)
+	run.Figure("acknowledged", sum.acked)
+	run.Figure("restarts", sum.restarts)
 	for _, p := range fault.Points() {
-		if n == len(all) && sum.fired[p.Name] == 0 {
+		if sum.cases == len(all) && sum.fired[p.Name] == 0 {
 			t.Errorf("no fault fired at %s", p.Name)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/genstream/genstream/cmd/genstream/proof/prooftest"
 	"github.com/genstream/genstream/events/natsd"
 	"github.com/genstream/genstream/events/stream/streamtest"
 )
@@ -68,23 +69,31 @@ func TestDiskFull(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("GENSTREAM_DISK_RUNS")); err == nil {
 		runs = n
 	}
+	if err := mountDisk(t, t.TempDir()); err != nil {
+		t.Skipf("NO DISK WAS FULL: %v", err)
+	}
+	run := prooftest.Begin(t, "disk")
 	var sum diskTally
 	places := make(chan struct{}, 4)
 	t.Run("runs", func(t *testing.T) {
-		for i := range runs {
+		var running sync.WaitGroup
+		for i := range run.Cases(runs) {
 			mode := diskModes[i%len(diskModes)]
 			parts := diskParts[i/len(diskModes)%len(diskParts)]
-			if runs < len(diskModes)*len(diskParts) { // a few of each kind
+			if runs < len(diskModes)*len(diskParts) && !run.Long() { // a few of each kind
 				parts = [][]string{{"all"}, {"log"}, {"catalog", "bucket"}}[i%3]
 			}
-			t.Run(fmt.Sprintf("%s %s %d", strings.Join(parts, "+"), mode, i), func(t *testing.T) {
-				t.Parallel()
-				places <- struct{}{}
+			places <- struct{}{}
+			running.Go(func() {
 				defer func() { <-places }()
-				newFilled(t, parts, mode, &sum).run()
+				if !t.Run(fmt.Sprintf("%s %s %d", strings.Join(parts, "+"), mode, i), func(t *testing.T) { newFilled(t, parts, mode, &sum).run() }) {
+					run.Violated(i)
+				}
 			})
 		}
+		running.Wait()
 	})
+	run.Figure("acknowledged", int(sum.acked.Load()))
 	t.Logf("%d runs: %d creates acknowledged and all completed, %d refused for want of room, %d create calls, %d restarts of NATS, 0 of the process",
 		sum.runs.Load(), sum.acked.Load(), sum.refused.Load(), sum.calls.Load(), sum.reopened.Load())
 }
@@ -114,10 +123,9 @@ func newFilled(t *testing.T, parts []string, mode diskMode, sum *diskTally) *fil
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", diskSize), "tmpfs", dir).CombinedOutput(); err != nil {
-			t.Skipf("NO DISK WAS FULL: mount: %v %s", err, out)
+		if err := mountDisk(t, dir); err != nil {
+			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
 		f.dirs = append(f.dirs, dir)
 	}
 	f.killed = newKilledIn(t, data)
@@ -126,6 +134,16 @@ func newFilled(t *testing.T, parts []string, mode diskMode, sum *diskTally) *fil
 	}
 	f.errs = &f.said
 	return f
+}
+
+// mountDisk puts a disk of its own under a directory, until the test has ended.
+func mountDisk(t *testing.T, dir string) error {
+	out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", diskSize), "tmpfs", dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("mount: %w %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
+	return nil
 }
 
 // fill leaves so many bytes of each disk.

@@ -70,7 +70,7 @@ func root() *cobra.Command {
 	}
 	c.AddGroup(&cobra.Group{ID: "server", Title: "Server:"}, &cobra.Group{ID: "client", Title: "Client of a running server:"})
 	c.AddCommand(
-		demoCommand(), upCommand(), serveCommand(), verifyCommand(), gcCommand(), doctorCommand(), rebuildCommand(), benchCommand(),
+		demoCommand(), upCommand(), serveCommand(), verifyCommand(), gcCommand(), doctorCommand(), rebuildCommand(), benchCommand(), proveCommand(),
 		runCommand(), lsCommand(), showCommand(), eventsCommand(), rescueCommand(),
 	)
 	return c

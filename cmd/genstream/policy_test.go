@@ -74,6 +74,9 @@ cmd/genstream/bench/floor:
 cmd/genstream/bench/instant:
 cmd/genstream/bench/load:
 cmd/genstream/bench/raw: cmd/genstream/bench/floor
+# What the long tests have tried. It counts; the command runs them.
+cmd/genstream/proof:
+cmd/genstream/proof/prooftest: cmd/genstream/proof
 cmd/genstream/verify: blob events events/stream orchestrator/provider/sim projector projector/catalog
 `
 

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/genstream/genstream/cmd/genstream/proof/prooftest"
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/stream/streamtest"
 	"github.com/genstream/genstream/orchestrator/provider/sim"
@@ -36,31 +37,42 @@ func cuts(few int) int {
 // Whatever the program told anybody is there after the power was cut, and
 // everything goes on: on a store that grows old over many cuts, and on fresh ones.
 func TestPowerCuts(t *testing.T) {
-	for _, mode := range []string{fsyncGate, fsyncAlways} {
-		t.Run(mode, func(t *testing.T) {
-			n, fresh := cuts(8), 0
-			t.Run("aging store", func(t *testing.T) {
-				p := newPowered(t, os.Args[0], mode)
-				defer p.report()
-				for fresh = n / 5; p.cuts < n-fresh; {
-					p.round()
-					if p.cuts%10 == 0 {
-						p.settle()
-					}
-				}
-				p.settle()
-			})
-			t.Run("fresh stores", func(t *testing.T) {
-				for range fresh {
-					p := newPowered(t, os.Args[0], mode)
-					p.round()
-					p.settle()
-					p.report()
-					p.leave()
-				}
-			})
-		})
+	modes := []string{fsyncGate, fsyncAlways}
+	run := prooftest.Begin(t, "power")
+	n := cuts(8)
+	if !run.Long() {
+		n *= len(modes)
 	}
+	aging := map[string]*powered{}
+	for i := range run.Cases(n) {
+		mode := modes[i/10%len(modes)]
+		p := aging[mode]
+		if i%5 == 4 {
+			p = newPowered(t, os.Args[0], mode)
+		} else if p == nil {
+			p = newPowered(t, os.Args[0], mode)
+			aging[mode] = p
+		}
+		if p.round(); i%5 == 4 || p.cuts%8 == 0 {
+			p.settle()
+		}
+		if p != aging[mode] {
+			p.end(run)
+		}
+	}
+	for _, p := range aging {
+		p.settle()
+		p.end(run)
+	}
+}
+
+// end says what was told and lost, and leaves.
+func (p *powered) end(run *prooftest.Run) {
+	p.t.Helper()
+	p.report()
+	p.leave()
+	run.Figure("acknowledged", len(p.acked))
+	run.Figure("webhooks", p.webhooks)
 }
 
 // powered is the program on a disk whose power is cut, with load and witnesses.

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/genstream/genstream/cmd/genstream/proof"
+)
+
+// Where a checkout keeps what was proved, and the page that tells of it.
+const (
+	proofName = "docs/proof.jsonl"
+	pageName  = "docs/reliability.md"
+)
+
+func proveCommand() *cobra.Command {
+	var p prover
+	var list bool
+	c := &cobra.Command{
+		Use:     "prove",
+		GroupID: "server",
+		Short:   "repeat the proof: the long tests of a checkout, for as long as you like",
+		Long: `prove runs the long tests of the source, one kind after the other, each for a share of
+the time, and appends a line for each run to docs/proof.jsonl. It goes on where it stopped: with
+the case after the last one, and with the kind that is furthest from its goal. Ctrl-C lets the
+cases under way end, and counts them.
+
+It needs a checkout and Go, no Docker, and no network once Go has the modules. Power cuts and full disks need root, and
+are left out aloud without it. What was tried counts for this core only, the code that the server
+is made of: lines about another one are added up apart. A core that differs from the commit is
+tested all the same, and its line says dirty; it counts once the same code is committed.
+
+Exit code 1 means that something does not hold at this core, or that a test could not be run.`,
+		Example: `  genstream prove --for 40m
+  genstream prove --for 5m --kind crashes,power
+  genstream prove --list`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p.progress = cmd.ErrOrStderr()
+			if err := p.open(); err != nil {
+				return err
+			}
+			bad := false
+			if !list {
+				var err error
+				if bad, err = p.prove(cmd.Context()); err != nil {
+					return err
+				}
+			}
+			sums, err := p.sums()
+			if err != nil {
+				return err
+			}
+			if err := proof.Print(cmd.OutOrStdout(), sums); err != nil {
+				return err
+			}
+			if bad || proof.Violations(sums) > 0 {
+				return exitCode(1)
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.DurationVar(&p.long, "for", 40*time.Minute, "how long, all kinds together, without the time to build them")
+	f.StringSliceVar(&p.only, "kind", nil, "only these kinds, also beyond their goals; --list names them")
+	f.StringVar(&p.into, "into", "", "file that the lines are appended to (default: "+proofName+" of the checkout)")
+	f.BoolVar(&list, "list", false, "run nothing: show what was tried so far")
+	return c
+}
+
+// prover runs the long tests of a checkout.
+type prover struct {
+	long     time.Duration
+	only     []string
+	into     string // empty: proofName
+	progress io.Writer
+
+	top    string // of the checkout
+	commit string
+	core   string
+	kinds  []proof.Kind // all
+}
+
+// open finds the checkout and looks at what it is.
+func (p *prover) open() (err error) {
+	if p.top, err = checkout(); err != nil {
+		return err
+	}
+	fsys := os.DirFS(p.top)
+	if p.core, err = proof.Core(fsys); err != nil {
+		return err
+	}
+	if p.kinds, err = proof.Kinds(fsys); err != nil {
+		return err
+	}
+	if _, err := proof.Named(p.kinds, p.only); err != nil {
+		return err
+	}
+	p.commit = commitOf(p.top)
+	return nil
+}
+
+// checkout is the top of the module's source that this process stands in.
+func checkout() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		text, err := os.ReadFile(filepath.Join(at, "go.mod"))
+		if err == nil && strings.HasPrefix(string(text), "module github.com/genstream/genstream\n") {
+			return at, nil
+		}
+		if at == filepath.Dir(at) {
+			return "", fmt.Errorf("%s is in no checkout of genstream: `git clone https://github.com/genstream/genstream`, and prove in there", dir)
+		}
+	}
+}
+
+// commitOf is the commit of a checkout, with -dirty if its core is another than
+// that of the commit; "unknown" without git.
+func commitOf(top string) string {
+	git := func(args ...string) (string, error) {
+		out, err := exec.Command("git", append([]string{"-C", top}, args...)...).Output()
+		return string(out), err
+	}
+	commit, err := git("rev-parse", "--short=12", "HEAD")
+	if err != nil {
+		return "unknown"
+	}
+	commit = strings.TrimSpace(commit)
+	changed, err := git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+	if err != nil {
+		return commit + "-dirty"
+	}
+	for one := range strings.SplitSeq(changed, "\x00") {
+		if len(one) > 3 && proof.InCore(one[3:]) {
+			return commit + "-dirty"
+		}
+	}
+	return commit
+}
+
+// lines is what was proved so far.
+func (p *prover) lines() ([]proof.Line, error) {
+	text, err := os.ReadFile(p.file())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	lines, err := proof.Read(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.file(), err)
+	}
+	return lines, nil
+}
+
+func (p *prover) file() string {
+	if p.into != "" {
+		return p.into
+	}
+	return filepath.Join(p.top, filepath.FromSlash(proofName))
+}
+
+func (p *prover) sums() ([]proof.Sum, error) {
+	lines, err := p.lines()
+	return proof.Add(p.kinds, lines, p.core), err
+}
+
+// prove runs one kind after the other until the time is over, and reports whether
+// one broke. Kinds that cannot run here are told of once, and left out.
+func (p *prover) prove(ctx context.Context) (broke bool, err error) {
+	if _, err := exec.LookPath("go"); err != nil {
+		return false, errors.New("prove builds the tests from source, and there is no go command: install Go (https://go.dev/dl), 1.26 or later")
+	}
+	wanted, err := proof.Named(p.kinds, p.only)
+	if err != nil {
+		return false, err
+	}
+	if commit, dirty := strings.CutSuffix(p.commit, "-dirty"); dirty {
+		fmt.Fprintf(p.progress, "the core differs from commit %s: what is proved counts for the code as it is now\n", commit)
+	}
+	out := map[string]bool{}   // for good
+	round := map[string]bool{} // had their share
+	left := p.long
+	for ctx.Err() == nil {
+		lines, err := p.lines()
+		if err != nil {
+			return broke, err
+		}
+		todo := proof.Order(proof.Add(wanted, lines, p.core), len(p.only) > 0)
+		todo = slices.DeleteFunc(todo, func(s proof.Sum) bool { return out[s.Name] })
+		now := slices.DeleteFunc(slices.Clone(todo), func(s proof.Sum) bool { return round[s.Name] })
+		if len(now) == 0 {
+			if now = todo; left < time.Minute { // the rest of a share is not worth another start
+				break
+			}
+			clear(round)
+		}
+		step, ok := proof.Plan(now, left)
+		if !ok {
+			break
+		}
+		round[step.Name] = true
+		r := p.run(ctx, step)
+		left -= r.took
+		if r.Cases == 0 {
+			out[step.Name] = true
+		}
+		broke = broke || r.broke
+		if r.line == nil {
+			continue
+		}
+		if err := p.append(*r.line); err != nil {
+			return broke, err
+		}
+	}
+	return broke, nil
+}
+
+// append keeps a line, and has the page say what it comes to.
+func (p *prover) append(l proof.Line) error {
+	b, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(p.file(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("append to %s: %w", p.file(), err)
+	}
+	if p.into != "" { // the page tells of its own file
+		return nil
+	}
+	return p.rewrite()
+}
+
+// rewrite has the page show the sums.
+func (p *prover) rewrite() error {
+	page := filepath.Join(p.top, filepath.FromSlash(pageName))
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	sums, err := p.sums()
+	if err != nil {
+		return err
+	}
+	told, err := proof.Rewrite(string(text), proof.Table(sums))
+	if err != nil {
+		return fmt.Errorf("%s: %w", pageName, err)
+	}
+	if told == string(text) {
+		return nil
+	}
+	return os.WriteFile(page, []byte(told), 0o644)
+}
