@@ -37,11 +37,32 @@ const (
 // same ID (or key) with the same request is the same generation, and answered
 // alike. What is wrong with a request, or why none is accepted now, is a *Problem.
 func (o *Orchestrator) Create(ctx context.Context, s Submission) (Created, error) {
+	if !o.begin() {
+		return Created{}, o.refusal(o.busy(), s.Requester)
+	}
+	defer o.end()
 	created, err := o.accept(ctx, s)
 	if err != nil {
 		return Created{}, o.refusal(err, s.Requester)
 	}
 	return created, nil
+}
+
+// begin takes a place for a create, if there is one: whoever would have to wait for
+// one is better told so, as each that waits costs memory and makes others wait.
+func (o *Orchestrator) begin() bool {
+	select {
+	case o.creating <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (o *Orchestrator) end() { <-o.creating }
+
+func (o *Orchestrator) busy() *Problem {
+	return problem(ProblemBusy, "", fmt.Sprintf("%d requests are being taken at this moment; nothing was written", o.cfg.MaxCreates))
 }
 
 // refusal is what a requester is told of an error, counted and logged: a *Problem.
@@ -201,7 +222,7 @@ func (o *Orchestrator) letGo(e *entry, exists bool) {
 // admit refuses what could not be worked on, before anything is written.
 func (o *Orchestrator) admit() error {
 	if o.table.len() >= o.cfg.MaxOpen {
-		return problem(ProblemBusy, "", fmt.Sprintf("%d generations are open", o.cfg.MaxOpen))
+		return problem(ProblemBusy, "", fmt.Sprintf("%d generations are open; nothing was written", o.cfg.MaxOpen))
 	}
 	if o.cfg.Room != nil {
 		if err := o.cfg.Room(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ const (
 	HeaderID        = "Gen-Id"          // the client's own ID
 	HeaderKey       = "Idempotency-Key" // or a key from which one is derived
 	HeaderRequester = "Gen-Requester"   // whose key it is
+	HeaderRetry     = "Retry-After"     // of an answer with 503: seconds
 )
 
 // Subjects of requests over NATS.
@@ -29,9 +31,6 @@ const (
 	GetSubject    = "genstream.generations.get"
 	RescueSubject = "genstream.generations.rescue"
 )
-
-// atOnce is how many requests of one kind that came over NATS are worked on at a time.
-const atOnce = 256
 
 // Serve answers requests on CreateSubject, GetSubject and RescueSubject as a NATS
 // micro service, and those that Answer is given, until ctx ends. Answers go to inboxes
@@ -80,14 +79,22 @@ func (o *Orchestrator) Answer(ctx context.Context, m *nats.Msg) (*nats.Msg, erro
 }
 
 // endpoint answers each request from a goroutine of its own: an append waits for
-// the disk, and many share one sync. The places bound how many.
+// the disk, and many share one sync. The places bound how many. Whoever finds none
+// is told at once: to wait for one here would have the others wait in the client's
+// buffer, unseen, until they are dropped from it.
 func (o *Orchestrator) endpoint(ctx context.Context) micro.Handler {
-	places := make(chan struct{}, atOnce)
+	places := make(chan struct{}, o.cfg.MaxCreates)
 	return micro.HandlerFunc(func(r micro.Request) {
 		if !stream.Answerable(r.Reply()) {
 			return
 		}
-		places <- struct{}{}
+		select {
+		case places <- struct{}{}:
+		default:
+			p := o.refusal(o.busy(), nats.Header(r.Headers()).Get(HeaderRequester))
+			_ = r.Respond(p.JSON(), micro.WithHeaders(headersOf(p)))
+			return
+		}
 		o.wg.Go(func() {
 			defer func() { <-places }()
 			body, p := o.answer(ctx, r.Subject(), nats.Header(r.Headers()), r.Data())
@@ -102,9 +109,14 @@ func (o *Orchestrator) endpoint(ctx context.Context) micro.Handler {
 	})
 }
 
-// headersOf is what marks an answer as a problem, as micro's own clients know it.
+// headersOf is what marks an answer as a problem, as micro's own clients know it,
+// with the seconds after which to come again if that may help.
 func headersOf(p *Problem) micro.Headers {
-	return micro.Headers{micro.ErrorCodeHeader: {strconv.Itoa(p.Code)}, micro.ErrorHeader: {p.Title}}
+	h := micro.Headers{micro.ErrorCodeHeader: {strconv.Itoa(p.Code)}, micro.ErrorHeader: {p.Title}}
+	if p.Code == http.StatusServiceUnavailable {
+		h[HeaderRetry] = []string{"1"}
+	}
+	return h
 }
 
 // answer does what a request asks for, and returns what its sender is told.

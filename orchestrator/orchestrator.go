@@ -43,11 +43,18 @@ type Config struct {
 
 	PollAfter time.Duration // see Rules
 
-	MaxOpen  int          // open generations at which creates are refused; 0 = 100,000
-	MaxTries int          // of one slot; 0 = 2
-	Fetches  int          // downloads at a time; 0 = 32
-	Room     func() error // why nothing more may be written; nil = there is room. Asked before each create.
+	MaxOpen    int          // open generations at which creates are refused, and by up to MaxCreates more; 0 = DefaultMaxOpen
+	MaxCreates int          // creates that are worked on at a time, however they came; others are refused; 0 = DefaultMaxCreates
+	MaxTries   int          // of one slot; 0 = 2
+	Fetches    int          // downloads at a time; 0 = 32
+	Room       func() error // why nothing more may be written; nil = there is room. Asked before each create.
 }
+
+// Limits of what is taken, unless Config says otherwise.
+const (
+	DefaultMaxOpen    = 100_000
+	DefaultMaxCreates = 2048
+)
 
 // Instance is one configured provider.
 type Instance struct {
@@ -70,6 +77,7 @@ type Orchestrator struct {
 
 	background context.Context // of I/O under way; set by Run before anything starts
 	wg         sync.WaitGroup  // goroutines that advance entries and do their I/O
+	creating   chan struct{}   // places for creates
 	workers    chan struct{}   // places for those that advance
 	downloads  chan struct{}   // places for downloads
 	carrying   chan struct{}   // places for create calls that hold files in memory
@@ -88,7 +96,10 @@ func New(cfg Config) *Orchestrator {
 		panic("orchestrator: Config without Log or Providers")
 	}
 	if cfg.MaxOpen == 0 {
-		cfg.MaxOpen = 100_000
+		cfg.MaxOpen = DefaultMaxOpen
+	}
+	if cfg.MaxCreates == 0 {
+		cfg.MaxCreates = DefaultMaxCreates
 	}
 	if cfg.MaxTries == 0 {
 		cfg.MaxTries = 2
@@ -102,7 +113,7 @@ func New(cfg Config) *Orchestrator {
 	}
 	o := &Orchestrator{
 		cfg: cfg, log: cfg.Logger, life: uuid.NewString(),
-		lanes:   map[string]*lane{},
+		lanes: map[string]*lane{}, creating: make(chan struct{}, cfg.MaxCreates),
 		workers: make(chan struct{}, 128), downloads: make(chan struct{}, cfg.Fetches), carrying: make(chan struct{}, maxCarrying),
 	}
 	o.ledger, o.fetcher, o.goes = cfg.Log, cfg.Fetcher, o.wg.Go

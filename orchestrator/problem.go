@@ -60,7 +60,7 @@ const (
 	ProblemInvalid     ProblemKind = "invalid"     // 422: a field is not acceptable
 	ProblemTooLarge    ProblemKind = "too-large"   // 413
 	ProblemReused      ProblemKind = "reused"      // 422: the ID (or key) belongs to another request
-	ProblemBusy        ProblemKind = "busy"        // 503: too much is open
+	ProblemBusy        ProblemKind = "busy"        // 503: too much is open, or being taken at this moment
 	ProblemNoRoom      ProblemKind = "no-room"     // 503: the disk or the log is full
 	ProblemUnavailable ProblemKind = "unavailable" // 503: the log takes no append just now
 	ProblemNotFound    ProblemKind = "not-found"   // 404
@@ -79,7 +79,7 @@ func problem(kind ProblemKind, location, message string) *Problem {
 	case ProblemReused:
 		p.Title, p.Code = "The ID belongs to another request", http.StatusUnprocessableEntity
 	case ProblemBusy:
-		p.Title, p.Code = "Too many generations are open", http.StatusServiceUnavailable
+		p.Title, p.Code = "Too much is under way", http.StatusServiceUnavailable
 	case ProblemNoRoom:
 		p.Title, p.Code = "There is no room for more", http.StatusServiceUnavailable
 	case ProblemUnavailable:

@@ -20,6 +20,10 @@ const rescueDeadline = 10 * time.Minute
 // have failed for want of time or of a file. The same rescue again is the same
 // generation. What is wrong is a *Problem.
 func (o *Orchestrator) Rescue(ctx context.Context, id events.ID) (Created, error) {
+	if !o.begin() {
+		return Created{}, o.refusal(o.busy(), "")
+	}
+	defer o.end()
 	created, err := o.adopt(ctx, id)
 	if err != nil {
 		return Created{}, o.refusal(err, "")

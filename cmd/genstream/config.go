@@ -39,6 +39,8 @@ type config struct {
 	APIKeys     string // file of API keys
 	Hosts       []string
 	Roles       []string
+	MaxOpen     int // generations; 0 = orchestrator.DefaultMaxOpen
+	MaxCreates  int // at a time; 0 = orchestrator.DefaultMaxCreates
 	Verbose     bool
 	PollAfter   time.Duration // how long a webhook is waited for before the provider is asked; 0 = 15 s
 	Sim         sim.Config    // of the simulated provider: its seed, latency and faults
@@ -81,6 +83,8 @@ func serverFlags(f *pflag.FlagSet, c *config) {
 	f.StringVar(&c.KeyFile, "runware-key-file", "", "file that holds the Runware key ("+envPrefix+"RUNWARE_KEY holds it too)")
 	f.StringVar(&c.APIKeys, "api-keys", "", "file of API keys, a line each: name, space, key")
 	f.StringSliceVar(&c.Hosts, "host", nil, "host name under which the API may be asked, beside its own address")
+	f.IntVar(&c.MaxOpen, "max-open", orchestrator.DefaultMaxOpen, "open generations at which creates are refused (503, busy); what your provider makes within a deadline is a good measure")
+	f.IntVar(&c.MaxCreates, "max-creates", orchestrator.DefaultMaxCreates, "creates that are worked on at a time; others are refused (503, busy)")
 	f.BoolVarP(&c.Verbose, "verbose", "v", false, "log every decision")
 	f.String("config", "", "JSON file of these settings by flag name, and of \"providers\"")
 }
@@ -112,6 +116,9 @@ func (c *config) resolve(cmd *cobra.Command) error {
 			return err
 		}
 		c.RunwareKey = key
+	}
+	if c.MaxOpen < 0 || c.MaxCreates < 0 {
+		return fmt.Errorf("--max-open %d, --max-creates %d: neither can be negative", c.MaxOpen, c.MaxCreates)
 	}
 	data, err := filepath.Abs(c.Data)
 	if err != nil {

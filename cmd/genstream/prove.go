@@ -141,12 +141,10 @@ func commitOf(top string) string {
 		return "unknown"
 	}
 	commit = strings.TrimSpace(commit)
-	changed, err := git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
-	if err != nil {
-		return commit + "-dirty"
-	}
-	for one := range strings.SplitSeq(changed, "\x00") {
-		if len(one) > 3 && proof.InCore(one[3:]) {
+	changed, err := git("diff", "--name-only", "--no-renames", "-z", "HEAD")
+	added, err2 := git("ls-files", "--others", "--exclude-standard", "-z")
+	for one := range strings.SplitSeq(changed+added, "\x00") {
+		if err != nil || err2 != nil || proof.InCore(one) {
 			return commit + "-dirty"
 		}
 	}

@@ -84,7 +84,7 @@ func (n *node) openRoles(ctx context.Context) (err error) {
 		cfg := orchestrator.Config{
 			Log: n.stream, Bucket: n.bucket, Providers: n.providers, Logger: n.log,
 			Fetcher: blob.NewFetcher(blob.FetchConfig{Bucket: n.bucket, AllowHosts: n.ownHosts(), Transport: n.wires.transport}),
-			Alone:   n.server != nil, Room: n.room, PollAfter: n.cfg.PollAfter, Loose: n.loose(),
+			Alone:   n.server != nil, Room: n.room, MaxOpen: n.cfg.MaxOpen, MaxCreates: n.cfg.MaxCreates, PollAfter: n.cfg.PollAfter, Loose: n.loose(),
 		}
 		if n.hooksBase != "" {
 			cfg.Webhook = func(p string, id events.ID) string { return n.keys.URL(n.hooksBase, p, id) }

@@ -53,7 +53,7 @@ func Kinds(fsys fs.FS) ([]Kind, error) {
 		{Name: "seeds", Says: "seeds of the simulation", Goal: 10_000_000, Package: "./orchestrator", Run: "^TestSimulation$", Count: "GENSTREAM_SEEDS"},
 		{Name: "mutants", Says: "planted bugs, each found", Goal: int64(len(mutants)), Package: "./orchestrator", Run: "^TestMutants$", Count: "GENSTREAM_MUTANTS", All: "all"},
 		{Name: "crashes", Says: "cases of the crash matrix", Goal: 1000, Package: command, Run: "^TestCrashMatrix$", Count: "GENSTREAM_CRASHES", All: "all"},
-		{Name: "power", Says: "power cuts, the control failing", Goal: 200, Package: command, Tag: "power", Run: "^TestPowerCut", Count: "GENSTREAM_POWER_CUTS", Root: true},
+		{Name: "power", Says: "power cuts, the control failing", Goal: 200, Package: command, Tag: "power", Run: "^TestPowerCut(s|WithoutSyncLoses)$", Count: "GENSTREAM_POWER_CUTS", Root: true},
 		{Name: "disk", Says: "runs with full disks", Goal: 100, Package: command, Tag: "disk", Run: "^TestDiskFull$", Count: "GENSTREAM_DISK_RUNS", Root: true},
 		{Name: "corruption", Says: "damaged files, none silent", Goal: 300, Package: command, Tag: "corrupt", Run: "^TestCorrupt$", Count: "GENSTREAM_CORRUPTIONS"},
 		{Name: "cluster", Says: "scenarios of 60 s on three nodes", Goal: 60, Package: command, Tag: "cluster", Run: "ClusterScenarios"},
