@@ -113,6 +113,9 @@ func (o *Orchestrator) round(e *entry, m mail) error {
 	}
 	inbox := e.unseen(m.inbox)
 	now := events.Now()
+	if back := time.Unix(0, o.back.Load()); back.After(e.open.Since) {
+		e.open.Since = back // nobody could act before
+	}
 	if !m.act && len(inbox) == 0 {
 		e.show()
 		o.watch(e, now)
@@ -185,13 +188,27 @@ func (o *Orchestrator) catchUp(e *entry, arrived []stream.Entry) error {
 	return nil
 }
 
+// logPatience is how long the log takes for an answer at most, while it is there.
+const logPatience = time.Second
+
+// heard notes how long the log took for an answer. One that was away let nobody act,
+// so that a deadline which passed meanwhile is followed by the grace, as it is for a
+// process that comes late.
+func (o *Orchestrator) heard(began time.Time, err error) {
+	if now := time.Now(); errors.Is(err, stream.ErrUnavailable) || now.Sub(began) > logPatience {
+		o.back.Store(now.UnixNano())
+	}
+}
+
 // settling is how long a request that was sent may take to reach the provider
 // after its sender is gone, before "unknown task" is believed.
 const settling = 3 * time.Second
 
 // load replaces the fold by what the log says.
 func (o *Orchestrator) load(e *entry) error {
+	began := time.Now()
 	g, head, err := o.ledger.Load(o.background, e.id)
+	o.heard(began, err)
 	if errors.Is(err, events.ErrMalformed) || err == nil && !g.Requested() {
 		g, head, err = o.salvage(e)
 	}
@@ -271,7 +288,9 @@ func decide(open *Open, inbox []outcome, now time.Time) ([]events.Event, []Step)
 
 // commit appends evs and folds them in.
 func (o *Orchestrator) commit(e *entry, now time.Time, evs []events.Event) error {
+	began := time.Now()
 	c, head, err := o.ledger.Append(o.background, e.id, e.head, now, evs...)
+	o.heard(began, err)
 	if err != nil {
 		return err
 	}

@@ -145,3 +145,52 @@ func TestAnOldAnswerIsNoWordAboutALaterCall(t *testing.T) {
 		}
 	}
 }
+
+// away is a log that takes its time.
+type away struct {
+	failing
+	wait time.Duration
+}
+
+func (a *away) Append(ctx context.Context, id events.ID, after stream.Head, at time.Time, evs ...events.Event) (events.Commit, stream.Head, error) {
+	time.Sleep(a.wait)
+	return a.failing.Append(ctx, id, after, at, evs...)
+}
+
+func (a *away) Announce(context.Context, events.ID, uint64) error { return nil }
+
+// TestALogThatWasAwayIsNoReasonToGiveUp: an append that began before the deadline ends
+// long after it, because the log had no leader. The provider is asked all the same what
+// it has finished: it was paid for. Found by cutting the log's leader off in silence.
+func TestALogThatWasAwayIsNoReasonToGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := New(Config{Log: &stream.Log{}, Providers: []Instance{{Name: "sim"}}})
+		log := &away{}
+		o.ledger, o.background = log, context.Background()
+		o.goes = func(func()) {} // the test takes its place
+		e := o.table.entry(storyID)
+		r := events.Requested{ExpectedCount: 1, Deadline: time.Now().Add(10 * time.Second), Model: "m", Provider: "sim", Input: []byte(`{}`), Tasks: []string{events.TaskID(storyID, 0, 1)}}
+		claim := events.Dispatching{Attempt: 1, By: o.life, Until: time.Now().Add(time.Minute), Tasks: []events.Task{{Slot: 0, Try: 1, ID: r.Tasks[0]}}}
+		c, head, _ := log.Append(context.Background(), storyID, e.head, events.Now(), r, claim)
+		e.fold(c, head)
+		e.open.Calling = true
+		e.inbox = []outcome{called{claim: claim, answer: provider.Answer{Accepted: r.Tasks}}}
+
+		log.wait = 40 * time.Second
+		o.activate(e)
+		o.advance(e)
+		log.wait = 0
+		o.activate(e) // its time has come
+		o.advance(e)
+		if e.open.Slots[0].Ended || !e.open.Polling {
+			t.Fatalf("the provider is not asked: %+v", e.open.Outputs)
+		}
+		time.Sleep(Grace) // it does not answer
+		e.open.Polling = false
+		o.activate(e)
+		o.advance(e)
+		if !e.open.Done() {
+			t.Error("the generation is open for ever")
+		}
+	})
+}

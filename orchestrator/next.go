@@ -34,7 +34,7 @@ type Memory struct {
 	Polls     int                   // questions since the last claim
 	PolledAt  time.Time             // when the last one was asked; at first, the time of the claim
 	Believe   time.Time             // from when on "unknown task" is believed; zero = the unanswered claim's Until
-	Since     time.Time             // when this process took the generation up; a deadline that had passed by then is followed by the grace all the same
+	Since     time.Time             // from when on this process could act: it took the generation up, or the log was back; a deadline that had passed by then is followed by the grace all the same
 	LastPoll  bool                  // the last question, at the deadline, was answered
 	LastAgain time.Time             // it failed, and is not asked again before
 	Lost      [events.MaxCount]bool // the provider took the task, and said later that it knows none such
@@ -93,8 +93,8 @@ const goneTries = 5
 const lastGap = 2 * time.Second
 
 // end is when the generation completes with what there is. A process that comes
-// late, because none ran when the deadline passed, still asks and downloads: what
-// the provider finished was paid for.
+// late, because none ran or the log was away when the deadline passed, still asks and
+// downloads: what the provider finished was paid for.
 func (o *Open) end() time.Time {
 	if o.Since.After(o.Deadline) {
 		return o.Since.Add(Grace)

@@ -82,6 +82,7 @@ type Orchestrator struct {
 	downloads  chan struct{}   // places for downloads
 	carrying   chan struct{}   // places for create calls that hold files in memory
 	position   atomic.Uint64   // last commit taken from the queue
+	back       atomic.Int64    // when the log answered again after it was away, in Unix nanoseconds
 	ready      atomic.Bool
 	answering  atomic.Bool // Serve runs
 	recovered  time.Time   // when this life began to act; set by Run before anything starts

@@ -43,7 +43,10 @@ func (o *Orchestrator) due(e *entry, at time.Time) {
 		defer func() { <-o.workers }()
 		ctx, cancel := context.WithTimeout(o.background, callTimeout)
 		defer cancel()
-		if err := o.ledger.Check(ctx, e.id, at); err != nil {
+		began := time.Now()
+		err := o.ledger.Check(ctx, e.id, at)
+		o.heard(began, err)
+		if err != nil {
 			o.activate(e) // the queue does not take it: better twice than not at all
 		}
 	})
