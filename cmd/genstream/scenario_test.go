@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -257,6 +258,24 @@ func (s *scenario) run(kind trouble, span time.Duration, r *rand.Rand, sum *scen
 	sum.mind, sum.drain = max(sum.mind, of), max(sum.drain, drain)
 }
 
+// tell says what is known of a generation.
+func (s *scenario) tell(id events.ID, journal []sim.Entry) {
+	history, err := s.log.History(s.t.Context(), id)
+	if err != nil {
+		s.t.Log(err)
+	}
+	for _, e := range history {
+		s.t.Logf("%s %d %s", e.Stored.Format("05.000"), e.Sequence, events.Cut(string(e.Body), 1500))
+	}
+	for _, e := range journal {
+		for slot := range events.MaxCount {
+			if task := events.TaskID(id, slot, 1); e.Task == task || slices.Contains(e.Tasks, task) {
+				s.t.Logf("%s %+v", e.At.Format("05.000"), e)
+			}
+		}
+	}
+}
+
 // verify holds log, catalog and bucket against the provider's journal, and against
 // what was promised to clients and to the provider.
 func (s *scenario) verify() (*verify.Report, int) {
@@ -284,6 +303,11 @@ func (s *scenario) verify() (*verify.Report, int) {
 	if bad > 0 {
 		r.Print(s.t.Output())
 		s.t.Errorf("%d violations", bad)
+		for _, c := range r.Claims {
+			for _, f := range c.Broken {
+				s.tell(f.ID, journal)
+			}
+		}
 	}
 	f, err := factsOf(ctx, s.log)
 	if err != nil {
