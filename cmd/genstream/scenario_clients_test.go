@@ -38,10 +38,18 @@ type answer struct {
 	reused bool // the ID belongs to another request
 }
 
+// reading is how old what a reader is shown may be.
+type reading int
+
+const (
+	present  reading = iota // as it is: on one node
+	open                    // a generation that has completed may be shown open: on a cluster
+	anything                // one that exists may not be shown at all: while a leader of the log is cut off
+)
+
 // apiModel is what the API promises of one ID: it is whoever's request came first,
-// for ever, and completes once. A reader of a cluster may be shown what was, of an
-// open generation; that there is none is the truth when it is said.
-func apiModel(stale bool) porcupine.Model {
+// for ever, and completes once.
+func apiModel(reads reading) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return shown{} },
 		Step: func(was, asked, answered any) (bool, any) {
@@ -50,7 +58,8 @@ func apiModel(stale bool) porcupine.Model {
 			case q.kind == "complete":
 				return now.request == q.request && !now.done, shown{now.request, true}
 			case q.kind == "get":
-				return now == a.shown || stale && now.done && a.shown == shown{request: now.request}, now
+				was := reads >= open && now.done && a.shown == shown{request: now.request}
+				return now == a.shown || was || reads == anything && a.shown == shown{}, now
 			case a.reused:
 				return now.request != "" && now.request != q.request, now
 			case now.request == "":

@@ -30,7 +30,7 @@ func TestImpossibleStoriesAreNoticed(t *testing.T) {
 		{"completed before it was asked for", []porcupine.Operation{op(1, 2, get, is("a", true)), op(3, 4, create("a"), answer{})}, false, false},
 	} {
 		of := tale{ops: c.ops, view: events.View{Input: []byte(`{"positivePrompt":"a"}`), CompletedAt: events.Now()}}
-		if one, few := of.possible(9, false), of.possible(9, true); one != c.one || few != c.few {
+		if one, few := of.possible(9, present), of.possible(9, open); one != c.one || few != c.few {
 			t.Errorf("%s: possible on one node: %t, on a cluster: %t", c.name, one, few)
 		}
 	}

@@ -70,8 +70,9 @@ func (c *clients) drained(healed time.Time) {
 
 // judge looks, for each ID, for an order in which what everybody was told could
 // have happened. It returns how many were accepted, operations, and tries without
-// an answer that says anything.
-func (c *clients) judge() (acked, operations, unknown int) {
+// an answer that says anything, and how many IDs were not shown to somebody who could
+// know of them.
+func (c *clients) judge(reads reading) (acked, operations, unknown, old int) {
 	c.t.Helper()
 	end := c.now() + 1
 	for id, of := range c.told {
@@ -80,19 +81,23 @@ func (c *clients) judge() (acked, operations, unknown int) {
 		if of.acked {
 			acked++
 		}
-		if !of.possible(end, true) {
+		switch {
+		case of.possible(end, open):
+		case of.possible(end, reads):
+			old++
+		default:
 			c.t.Errorf("generation=%s: what clients were told cannot have happened:", id)
 			for _, op := range append(of.ops, of.odd...) {
 				c.t.Logf("  %d %d..%d %+v -> %+v", op.ClientId, op.Call/1e6, op.Return/1e6, op.Input, op.Output)
 			}
 		}
 	}
-	return acked, operations, unknown
+	return acked, operations, unknown, old
 }
 
 // possible is the verdict on one tale. The log knows whose request it is in the
 // end: a create without an answer may have come through if it was that one.
-func (s *tale) possible(end int64, stale bool) bool {
+func (s *tale) possible(end int64, reads reading) bool {
 	ops := s.ops
 	request := promptOf(s.view)
 	first := end
@@ -108,5 +113,5 @@ func (s *tale) possible(end int64, stale bool) bool {
 	if !s.view.CompletedAt.IsZero() {
 		ops = append(ops, porcupine.Operation{Input: ask{kind: "complete", request: request}, Call: first, Output: answer{}, Return: end})
 	}
-	return porcupine.CheckOperationsTimeout(apiModel(stale), ops, time.Minute) == porcupine.Ok
+	return porcupine.CheckOperationsTimeout(apiModel(reads), ops, time.Minute) == porcupine.Ok
 }

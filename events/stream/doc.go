@@ -18,7 +18,9 @@
 // One generation is the last message of its subject, then back by the previous
 // sequence that each commit carries: no scan, however large the stream. Decisions
 // read from the stream's leader; [Log.Peek] may be stale on a cluster and serves
-// readers only.
+// readers only. A leader that was cut off from the others goes on answering its own
+// clients for some 10 s, until it finds out: a read is what was, never a ground to act
+// on by itself. Whoever acts appends first, and that an old leader cannot do.
 //
 // # One node and several
 //
