@@ -13,6 +13,7 @@ import (
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/natsd/natsdtest"
 	"github.com/genstream/genstream/events/stream"
+	"github.com/genstream/genstream/events/stream/streamtest"
 )
 
 // A leader that is cut off answers its own clients for a while as if it still led.
@@ -109,14 +110,20 @@ func TestHistoriesOfStaleReadsAreImpossible(t *testing.T) {
 		}
 		return stream.EntryOf(stream.Subject(id), sequence, time.Time{}, m.Header, m.Data).Head(), nil
 	}
-	h.each = 12
-	h.patience = [2]time.Duration{time.Second, 10 * time.Second}
-	h.append = func(ctx context.Context, _ *stream.Log, id events.ID, after stream.Head, at time.Time, ev events.Event) (stream.Head, error) {
-		_, head, err := l.Append(ctx, id, after, at, ev)
-		return head, err
-	}
+	h.patience = [2]time.Duration{10 * time.Second, 20 * time.Second}
+	one, r := &history{id: streamtest.NewID()}, rand.New(rand.NewPCG(1, 1))
+	head := h.commit(one, 1, 0, stream.Head{}, r)
+	p.Heal(t.Context(), time.Minute) // the follower has it
 	p.Isolate(follower)
-	one := h.write(t.Context(), rand.New(rand.NewPCG(1, 1)))
+	h.commit(one, 1, 1, head, r)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); len(one.ops) < 3 && time.Now().Before(end); <-tick.C {
+		h.read(one, 0, stream.Head{}, r) // a follower begins to answer a little after the stream was made
+	}
+	if len(one.ops) != 3 || len(one.odd) > 0 {
+		t.Fatalf("%d answers and %d without, want 3", len(one.ops), len(one.odd))
+	}
 	at := func(int) *stream.Log { return l }
 	if h.check(one, at); h.old.Load() != 1 {
 		t.Error("what a follower answered that was cut off passes for the present")

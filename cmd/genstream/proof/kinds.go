@@ -56,8 +56,8 @@ func Kinds(fsys fs.FS) ([]Kind, error) {
 		{Name: "power", Says: "power cuts, the control failing", Goal: 200, Package: command, Tag: "power", Run: "^TestPowerCut(s|WithoutSyncLoses)$", Count: "GENSTREAM_POWER_CUTS", Root: true},
 		{Name: "disk", Says: "runs with full disks", Goal: 100, Package: command, Tag: "disk", Run: "^TestDiskFull$", Count: "GENSTREAM_DISK_RUNS", Root: true},
 		{Name: "corruption", Says: "damaged files, none silent", Goal: 300, Package: command, Tag: "corrupt", Run: "^TestCorrupt$", Count: "GENSTREAM_CORRUPTIONS"},
-		{Name: "cluster", Says: "scenarios of 60 s on three nodes", Goal: 60, Package: command, Tag: "cluster", Run: "ClusterScenarios"},
-		{Name: "histories", Says: "operations, linearizable", Goal: 1_000_000, Of: "operations", Package: command, Tag: "cluster", Run: "Histories"},
+		{Name: "cluster", Says: "scenarios of 60 s on three nodes", Goal: 60, Package: command, Tag: "cluster", Run: "^TestClusterScenarios$"},
+		{Name: "histories", Says: "operations, linearizable", Goal: 1_000_000, Of: "operations", Package: "./events/stream", Run: "^TestHistories$"},
 		{Name: "overload", Says: "minutes of ten times too much", Goal: 10, Package: command, Tag: "overload", Run: "^TestOverload$", Least: time.Minute},
 		{Name: Fuzz, Says: "minutes of a fuzz target", Goal: 10 * int64(len(targets)), Least: time.Minute},
 	}, nil
