@@ -188,8 +188,10 @@ func (o *Orchestrator) catchUp(e *entry, arrived []stream.Entry) error {
 	return nil
 }
 
-// logPatience is how long the log takes for an answer at most, while it is there.
-const logPatience = time.Second
+// logPatience is how long the log takes for an answer at most, while it is there:
+// after so long package stream asks once more. A log that is only slow must not put
+// off the end of a generation again and again.
+const logPatience = 5 * time.Second
 
 // heard notes how long the log took for an answer. One that was away let nobody act,
 // so that a deadline which passed meanwhile is followed by the grace, as it is for a
