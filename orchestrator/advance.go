@@ -21,6 +21,9 @@ type mail struct {
 // instead, acknowledges what is done, and reports false.
 func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 	e.mu.Lock()
+	if o.cfg.Alone && e.foreign() {
+		e.dirty, e.act = true, true
+	}
 	if e.dirty && !e.gone {
 		m = mail{arrived: e.arrived, act: e.act}
 		e.arrived, e.dirty, e.act = nil, false, false
@@ -58,6 +61,13 @@ func (o *Orchestrator) collect(e *entry) (m mail, ok bool) {
 		o.table.wakeBy(e, until)
 	}
 	return m, false
+}
+
+// foreign lets go of what has arrived and is folded, and says whether anything is
+// left. The owner calls it, with the mutex held.
+func (e *entry) foreign() bool {
+	e.arrived = slices.DeleteFunc(e.arrived, func(se stream.Entry) bool { return se.Sequence <= e.head.Sequence })
+	return len(e.arrived) > 0
 }
 
 // advance decides and acts until nothing is new. The caller owns e.

@@ -244,7 +244,7 @@ func (o *Orchestrator) see(se stream.Entry) *entry {
 	e := o.table.entry(se.ID)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.gone {
+	if e.gone || o.cfg.Alone && se.Sequence <= e.shownAt { // most are our own: folded, and acted on
 		return nil
 	}
 	if e.first == 0 {
@@ -278,8 +278,14 @@ func (o *Orchestrator) take(w stream.Work) {
 		return
 	}
 	e.mu.Lock()
-	e.works = append(e.works, w)
+	busy := e.active
+	if !o.cfg.Alone { // else there is nothing to acknowledge
+		e.works = append(e.works, w)
+	}
 	e.mu.Unlock()
+	if busy && o.cfg.Alone {
+		return // its owner sees what has arrived before he lets go, and knows whether it is his own
+	}
 	o.activate(e)
 }
 

@@ -40,10 +40,12 @@ func (l *Log) Append(ctx context.Context, id events.ID, after Head, at time.Time
 	l.heads.begin(id)
 	if head.Sequence, err = l.publish(ctx, id, m, after.Sequence, m.Header.Get(headerCommit)); err != nil {
 		l.heads.end(id, Head{})
+		l.tail.unsure()
 		return events.Commit{}, Head{}, fmt.Errorf("append to generation=%s: %w", id, err)
 	}
 	l.gate.wrote(head.Sequence)
 	l.heads.end(id, head)
+	l.tail.add(appended(id, m, after, head, at))
 	return events.Commit{ID: id, Version: head.Version, Sequence: head.Sequence, Prev: after.Sequence, At: at, Events: evs}, head, nil
 }
 

@@ -11,12 +11,18 @@ import (
 // commit is durable only as long as nothing leaves the process, and everything
 // that does passes Await.
 func (l *Log) Feed(ctx context.Context, after uint64, handle func(Entry)) error {
-	err := l.read(ctx, after, pattern, false, func(batch []Entry) error {
+	each := func(batch []Entry) error {
 		for _, e := range batch {
 			handle(e)
 		}
 		return nil
-	})
+	}
+	var err error
+	if l.tail != nil {
+		err = l.followTail(ctx, after, false, each)
+	} else {
+		err = l.read(ctx, after, pattern, false, each, nil)
+	}
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}

@@ -19,12 +19,15 @@ const batchMax = 512
 // to fill one). It blocks until ctx ends, and then returns nil, or until handle
 // fails, and then returns that error.
 func (l *Log) Follow(ctx context.Context, after uint64, handle func([]Entry) error) error {
-	return l.follow(ctx, after, pattern, handle)
+	if l.tail != nil {
+		return l.followTail(ctx, after, true, handle)
+	}
+	return l.read(ctx, after, pattern, true, handle, nil)
 }
 
 // Watch is Follow for the commits of one generation.
 func (l *Log) Watch(ctx context.Context, id events.ID, after uint64, handle func([]Entry) error) error {
-	return l.follow(ctx, after, Subject(id), handle)
+	return l.read(ctx, after, Subject(id), true, handle, nil)
 }
 
 // Scan is Follow up to and including a sequence; then it returns nil. It is how
@@ -38,38 +41,27 @@ func (l *Log) Scan(ctx context.Context, after, upto uint64, handle func([]Entry)
 	if _, err := l.at(ctx, upto, false); err != nil {
 		return fmt.Errorf("scan log to %d: %w", upto, err)
 	}
-	err := l.follow(ctx, after, pattern, func(batch []Entry) error {
+	whole := false
+	err := l.read(ctx, after, pattern, true, func(batch []Entry) error {
 		n := len(batch)
 		for n > 0 && batch[n-1].Sequence > upto {
 			n--
 		}
-		if n > 0 {
-			if err := handle(batch[:n]); err != nil {
-				return err
-			}
+		whole = n < len(batch) || batch[n-1].Sequence == upto
+		if n == 0 {
+			return nil
 		}
-		if n < len(batch) || batch[n-1].Sequence == upto {
-			return errScanned
-		}
-		return nil
-	})
-	if err == nil {
+		return handle(batch[:n])
+	}, func() bool { return whole })
+	if err == nil && !whole {
 		return ctx.Err()
-	}
-	if errors.Is(err, errScanned) {
-		return nil
 	}
 	return err
 }
 
-var errScanned = errors.New("scanned")
-
-func (l *Log) follow(ctx context.Context, after uint64, filter string, handle func([]Entry) error) error {
-	return l.read(ctx, after, filter, true, handle)
-}
-
-// read is follow, and Feed, which does not wait for the disk.
-func (l *Log) read(ctx context.Context, after uint64, filter string, durable bool, handle func([]Entry) error) error {
+// read is Follow and Feed from the server: until ctx ends, handle fails, or enough,
+// which is asked after each batch, says so. A nil enough never does.
+func (l *Log) read(ctx context.Context, after uint64, filter string, durable bool, handle func([]Entry) error, enough func() bool) error {
 	c, err := l.consumer(ctx, after, filter)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -112,12 +104,20 @@ func (l *Log) read(ctx context.Context, after uint64, filter string, durable boo
 			}
 		}
 		if err := Hand(ctx, l.Await, batch, durable, handle); err != nil {
-			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-				return nil
-			}
-			return err
+			return unlessEnded(ctx, err)
+		}
+		if enough != nil && enough() {
+			return nil
 		}
 	}
+}
+
+// unlessEnded is err, or nil if that only says that ctx has ended.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
 }
 
 // Hand gives handle a batch, if it is to be durable once it is on disk. Its error

@@ -51,6 +51,7 @@ type Log struct {
 	queued      bool   // submissions have a queue of their own
 	tally       tally  // of the appends
 	heads       *heads // of open generations; nil if others append too
+	tail        *tail  // of the log; likewise
 }
 
 // Open finds the streams on the connection's account, or creates them if cfg
@@ -63,9 +64,6 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	l := &Log{nc: nc, js: js, gate: newGate(cfg.Sync), syncAll: cfg.SyncAll, full: cfg.Full, stored: cfg.Stored, queued: !cfg.Own}
-	if cfg.Own {
-		l.heads = newHeads()
-	}
 	for _, want := range streams(max(cfg.Replicas, 1)) {
 		if want.Name == Requests && !l.queued {
 			continue
@@ -83,6 +81,9 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 	l.fingerprint = info.Config.Metadata[incarnation]
 	if l.fingerprint == "" {
 		l.fingerprint = strconv.FormatInt(info.Created.UnixNano(), 36)
+	}
+	if cfg.Own {
+		l.heads, l.tail = newHeads(), newTail(info.State.LastSeq)
 	}
 	// What was written before is on disk from here on, and so are the streams
 	// themselves: a sync of the log's changed files would not bring new ones back.

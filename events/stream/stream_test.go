@@ -71,6 +71,10 @@ func TestFailedFollowerEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Opened again, it has appended nothing itself, and reads from the server.
+	if l, err = stream.Open(t.Context(), s.Conn(), stream.Config{Own: true, Sync: s.SyncLog, SyncAll: s.SyncAll}); err != nil {
+		t.Fatal(err)
+	}
 	failed := errors.New("no room")
 	done := make(chan error, 1)
 	go func() {
