@@ -89,7 +89,7 @@ func New(cfg Config) *Provider {
 		cfg.Transport = &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 			TLSHandshakeTimeout: 10 * time.Second,
-			MaxIdleConnsPerHost: 32,
+			MaxIdleConnsPerHost: idleConns,
 			IdleConnTimeout:     90 * time.Second,
 			ForceAttemptHTTP2:   true,
 		}
@@ -100,6 +100,11 @@ func New(cfg Config) *Provider {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
+
+// idleConns is how many connections to the provider are kept open. With fewer than
+// there are calls at a time, the others are closed after each call and opened,
+// with a handshake, before the next.
+const idleConns = 256
 
 // String names the instance; the key is not in it.
 func (p *Provider) String() string { return p.cfg.String() }
