@@ -176,10 +176,12 @@ func (h *Handler) take(r *http.Request, p provider.Provider, id events.ID) (fate
 	case head.Deliveries() >= events.MaxSeen:
 		return "crowded", http.StatusTooManyRequests, nil
 	}
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	select {
 	case h.places <- struct{}{}:
 		defer func() { <-h.places }()
-	case <-ctx.Done():
+	case <-waiting.Done():
 		return "busy", http.StatusServiceUnavailable, nil
 	}
 	if r.ContentLength < 0 || r.ContentLength > largeBody {
