@@ -92,6 +92,8 @@ type clients struct {
 	t     *testing.T
 	s     *scenario
 	began time.Time
+	pace  time.Duration // between one ID and the next of a client, at least; twice more at most
+	http  bool          // nobody asks over NATS
 	mu    sync.Mutex
 	told  map[events.ID]*tale
 }
@@ -107,7 +109,7 @@ func (c *clients) begin(ctx context.Context, r *rand.Rand) <-chan struct{} {
 		all.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				c.ask(ctx, fmt.Sprint(n, ".", i), r)
-				rest(ctx, 200*time.Millisecond+time.Duration(r.Int64N(int64(400*time.Millisecond))))
+				rest(ctx, c.pace+time.Duration(r.Int64N(int64(2*c.pace))))
 			}
 		})
 	}
@@ -133,7 +135,7 @@ func (c *clients) ask(ctx context.Context, prompt string, r *rand.Rand) {
 		if rival && n == 1 {
 			mine = "rival " + prompt
 		}
-		overNATS := (n+r.IntN(2))%2 == 0
+		overNATS := (n+r.IntN(2))%2 == 0 && !c.http
 		body := fmt.Appendf(nil, `{"model":"runware:101@1","count":%d,"deadline":%q,"input":{"positivePrompt":%q,"width":32,"height":32}}`, count, deadline, mine)
 		gap := time.Duration(r.Int64N(int64(20 * time.Millisecond)))
 		askers.Go(func() {
@@ -142,10 +144,10 @@ func (c *clients) ask(ctx context.Context, prompt string, r *rand.Rand) {
 				return
 			}
 			for try := range 3 {
-				if g, ok := c.get(n, id, of, !overNATS); ok && !g.CompletedAt.IsZero() || ctx.Err() != nil {
+				if g, ok := c.get(n, id, of, !overNATS && !c.http); ok && !g.CompletedAt.IsZero() || ctx.Err() != nil {
 					return
 				}
-				rest(ctx, time.Duration(try)*300*time.Millisecond)
+				rest(ctx, time.Duration(try)*c.pace*3/2)
 			}
 		})
 	}

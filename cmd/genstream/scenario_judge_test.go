@@ -70,9 +70,9 @@ func (c *clients) drained(healed time.Time) {
 
 // judge looks, for each ID, for an order in which what everybody was told could
 // have happened. It returns how many were accepted, operations, and tries without
-// an answer that says anything, and how many IDs were not shown to somebody who could
-// know of them.
-func (c *clients) judge(reads reading) (acked, operations, unknown, old int) {
+// an answer that says anything, and how many are possible only with reads as old as
+// counted.
+func (c *clients) judge(reads, counted reading) (acked, operations, unknown, old int) {
 	c.t.Helper()
 	end := c.now() + 1
 	for id, of := range c.told {
@@ -82,8 +82,8 @@ func (c *clients) judge(reads reading) (acked, operations, unknown, old int) {
 			acked++
 		}
 		switch {
-		case of.possible(end, open):
 		case of.possible(end, reads):
+		case of.possible(end, counted):
 			old++
 		default:
 			c.t.Errorf("generation=%s: what clients were told cannot have happened:", id)

@@ -209,7 +209,7 @@ func newScenario(t *testing.T, r *rand.Rand) *scenario {
 	if s.log, err = stream.Open(t.Context(), s.conn, stream.Config{}); err != nil {
 		t.Fatal(err)
 	}
-	s.clients = clients{t: t, s: s, began: time.Now(), told: map[events.ID]*tale{}}
+	s.clients = clients{t: t, s: s, began: time.Now(), pace: 200 * time.Millisecond, told: map[events.ID]*tale{}}
 	return s
 }
 
@@ -247,7 +247,7 @@ func (s *scenario) run(kind trouble, span time.Duration, r *rand.Rand, sum *scen
 	if strings.Contains(kind.name, "leader") { // one that is cut off does not know for some 10 s that it leads no more
 		reads = anything
 	}
-	acked, operations, unknown, old := s.clients.judge(reads)
+	acked, operations, unknown, old := s.clients.judge(open, reads)
 	s.t.Logf("%d acknowledged, %d operations (%d unknown, %d IDs not shown for a while), of one mind after %s, drained after %s, %s stolen",
 		acked, operations, unknown, old, of.Round(100*time.Millisecond), drain.Round(100*time.Millisecond), s.late().Round(100*time.Millisecond))
 	sum.mu.Lock()
