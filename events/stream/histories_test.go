@@ -302,7 +302,10 @@ func TestHistories(t *testing.T) {
 // started again under the clients.
 func embedded(t *testing.T, n int) (*historian, int) {
 	most := 420
-	if os.Getenv("GENSTREAM_FOR") != "" {
+	switch {
+	case race: // which looks at everything and is slow
+		most /= 6
+	case os.Getenv("GENSTREAM_FOR") != "":
 		most *= 3
 	}
 	dir, err := os.MkdirTemp("/dev/shm", "genstream-histories-*") // what it shows does not depend on how long a sync takes
