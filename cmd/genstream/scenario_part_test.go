@@ -51,7 +51,13 @@ func (p *process) begin() {
 	})
 }
 
+// start starts the process, unless it is not to be started again.
 func (p *process) start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return nil
+	}
 	cmd := exec.Command(os.Args[0], p.args...)
 	cmd.Env = append(os.Environ(), asGenstream+"=1")
 	cmd.Stderr = &p.said
@@ -59,9 +65,7 @@ func (p *process) start() error {
 		return err
 	}
 	exited := make(chan struct{})
-	p.mu.Lock()
 	p.cmd, p.exited, p.well = cmd, exited, false
-	p.mu.Unlock()
 	go func() { p.err = cmd.Wait(); close(exited) }()
 	return nil
 }

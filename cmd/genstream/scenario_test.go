@@ -200,7 +200,7 @@ func newScenario(t *testing.T, r *rand.Rand) *scenario {
 		add(fmt.Sprint("i", i), roleIngress, "--hooks-listen", at)
 	}
 	s.api = &client{base: "http://" + add("a", roleAPI).at, http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // others may want the machine
 	defer cancel()
 	for _, p := range s.parts {
 		if !p.await(ctx) {
