@@ -40,8 +40,7 @@ func TestNoPasswordIsInAnErrorOfConnecting(t *testing.T) {
 }
 
 // A server that is paused, or behind a network that drops everything, does not end a
-// connection: it has to be asked. (Found by silencing an orchestrator, which went on
-// holding what it had been given.)
+// connection: it has to be asked.
 func TestSilentServerIsGivenUp(t *testing.T) {
 	if !long {
 		t.Skip("SKIPPED: silence takes 15 s to be noticed: go test -tags long has it")
