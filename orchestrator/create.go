@@ -33,6 +33,12 @@ const (
 	maxKey        = 255             // bytes of an Idempotency-Key
 )
 
+// Limits of what is taken, unless Config says otherwise.
+const (
+	DefaultMaxOpen    = 100_000
+	DefaultMaxCreates = 2048
+)
+
 // Create accepts a request: when it returns nil, the promise is on disk. The
 // same ID (or key) with the same request is the same generation, and answered
 // alike. What is wrong with a request, or why none is accepted now, is a *Problem.

@@ -50,12 +50,6 @@ type Config struct {
 	Room       func() error // why nothing more may be written; nil = there is room. Asked before each create.
 }
 
-// Limits of what is taken, unless Config says otherwise.
-const (
-	DefaultMaxOpen    = 100_000
-	DefaultMaxCreates = 2048
-)
-
 // Instance is one configured provider.
 type Instance struct {
 	Name string

@@ -92,6 +92,8 @@ github.com/nats-io/nats.go/micro:       orchestrator projector/api
 github.com/nats-io/nats.go:             events/stream events/stream/streamtest events/natsd events/natsd/natsdtest orchestrator projector/api cmd/genstream cmd/genstream/doctor cmd/genstream/bench/fill cmd/genstream/bench/raw
 # The catalog could be another database tomorrow.
 github.com/mattn/go-sqlite3:            projector/catalog cmd/genstream/bench/floor
+# The sum that the server stores with a message (docs/decisions/011).
+github.com/minio/highwayhash:           events/natsd
 # One package knows what a bucket is; the command adds drivers.
 gocloud.dev:                            blob cmd/genstream
 # Nothing else downloads, and nothing else guesses types.

@@ -22,7 +22,7 @@ import (
 )
 
 // stored reads single messages out of the log's block files. The server would read
-// and index a whole block, 8 MB, for a message in the middle of a large log, which
+// and index a raw block, 8 MB, for a message in the middle of a large log, which
 // is three hundred times the work (docs/decisions/011). Only blocks that the server has
 // finished are read; they never change, since nothing is ever deleted from the log.
 //
@@ -62,7 +62,7 @@ func (s *stored) entry(sequence uint64) (stream.Entry, bool) {
 	if !ok {
 		return stream.Entry{}, false
 	}
-	e, err := readRecord(s.blocks.path(index), index, int64(from), int(upto-from))
+	e, err := readMessage(s.blocks.path(index), index, int64(from), int(upto-from))
 	if err != nil || e.Sequence != sequence {
 		s.forget() // it is not the file that was looked at
 		return stream.Entry{}, false
@@ -174,27 +174,27 @@ func (s *stored) forget() {
 	s.sealed, s.places = nil, 0
 }
 
-// A record is, with little-endian numbers: its length in 4 bytes, of which the top
+// A message is stored as, with little-endian numbers: its length in 4 bytes, of which the top
 // bit says that there are headers; sequence, 8; nanoseconds, 8; length of the
 // subject, 2; subject; with headers their length, 4, and they; body; and 8 bytes of
 // HighwayHash over all of it but the lengths (nats-server 2.15, server/filestore.go,
 // writeMsgRecordLocked and msgFromBufEx). Two bits of the sequence mark what is not
 // a message but the erasure of one.
 const (
-	recordHead  = 22
-	recordSum   = 8
+	messageHead = 22
+	messageSum  = 8
 	withHeaders = 1 << 31
 	notMessage  = 1<<63 | 1<<62
-	maxRecord   = 32 << 20 // nats-server, rlBadThresh
+	maxMessage  = 32 << 20 // nats-server, rlBadThresh
 )
 
-var errRecord = errors.New("not a record of a block file")
+var errMessage = errors.New("not a message of a block file")
 
-// length is that of the record that begins with head.
+// length is that of the stored message that begins with head.
 func length(head []byte) (int, error) {
 	n := binary.LittleEndian.Uint32(head) &^ withHeaders
-	if n < recordHead+recordSum || n > maxRecord || binary.LittleEndian.Uint64(head[4:])&notMessage != 0 {
-		return 0, errRecord
+	if n < messageHead+messageSum || n > maxMessage || binary.LittleEndian.Uint64(head[4:])&notMessage != 0 {
+		return 0, errMessage
 	}
 	return int(n), nil
 }
@@ -205,7 +205,7 @@ func readFirst(path string) (sequence uint64, err error) {
 		return 0, err
 	}
 	defer f.Close()
-	var head [recordHead]byte
+	var head [messageHead]byte
 	if n, _ := f.ReadAt(head[:], 0); n < len(head) {
 		return 0, fs.ErrNotExist
 	}
@@ -227,20 +227,20 @@ func readPlaces(path string, first, next uint64) ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > math.MaxUint32 || next-first > uint64(info.Size()/recordHead) {
-		return nil, errRecord
+	if info.Size() > math.MaxUint32 || next-first > uint64(info.Size()/messageHead) {
+		return nil, errMessage
 	}
 	in := bufio.NewReaderSize(f, 256<<10)
 	places := make([]uint32, 0, next-first+1)
 	at := 0
 	for sequence := first; sequence < next; sequence++ {
-		head, err := in.Peek(recordHead)
+		head, err := in.Peek(messageHead)
 		if err != nil {
 			return nil, err
 		}
 		n, err := length(head)
 		if err != nil || binary.LittleEndian.Uint64(head[4:]) != sequence {
-			return nil, errRecord
+			return nil, errMessage
 		}
 		if _, err := in.Discard(n); err != nil {
 			return nil, err
@@ -249,46 +249,46 @@ func readPlaces(path string, first, next uint64) ([]uint32, error) {
 		at += n
 	}
 	if int64(at) != info.Size() {
-		return nil, errRecord
+		return nil, errMessage
 	}
 	return append(places, uint32(at)), nil
 }
 
-// readRecord reads one message and checks its sum, which is keyed with the names of
+// readMessage reads one message and checks its sum, which is keyed with the names of
 // stream and block.
-func readRecord(path string, index int, from int64, size int) (stream.Entry, error) {
+func readMessage(path string, index int, from int64, size int) (stream.Entry, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return stream.Entry{}, err
 	}
 	defer f.Close()
-	record := make([]byte, size)
-	if _, err := f.ReadAt(record, from); err != nil {
+	raw := make([]byte, size)
+	if _, err := f.ReadAt(raw, from); err != nil {
 		return stream.Entry{}, err
 	}
-	if n, err := length(record); err != nil || n != size {
-		return stream.Entry{}, errRecord
+	if n, err := length(raw); err != nil || n != size {
+		return stream.Entry{}, errMessage
 	}
-	rest := record[recordHead : size-recordSum]
-	n := int(binary.LittleEndian.Uint16(record[20:]))
+	rest := raw[messageHead : size-messageSum]
+	n := int(binary.LittleEndian.Uint16(raw[20:]))
 	if n > len(rest) {
-		return stream.Entry{}, errRecord
+		return stream.Entry{}, errMessage
 	}
 	subject, rest := rest[:n], rest[n:]
 	var header []byte
 	body := rest
-	if binary.LittleEndian.Uint32(record)&withHeaders != 0 {
+	if binary.LittleEndian.Uint32(raw)&withHeaders != 0 {
 		if len(rest) < 4 {
-			return stream.Entry{}, errRecord
+			return stream.Entry{}, errMessage
 		}
 		h := int(binary.LittleEndian.Uint32(rest))
 		if rest = rest[4:]; h > len(rest) {
-			return stream.Entry{}, errRecord
+			return stream.Entry{}, errMessage
 		}
 		header, body = rest[:h], rest[h:]
 	}
-	if !bytes.Equal(sum(index, record[4:20], subject, rest), record[size-recordSum:]) {
-		return stream.Entry{}, errRecord
+	if !bytes.Equal(sum(index, raw[4:20], subject, rest), raw[size-messageSum:]) {
+		return stream.Entry{}, errMessage
 	}
 	var fields nats.Header
 	if len(header) > 0 {
@@ -296,8 +296,8 @@ func readRecord(path string, index int, from int64, size int) (stream.Entry, err
 			return stream.Entry{}, err
 		}
 	}
-	at := time.Unix(0, int64(binary.LittleEndian.Uint64(record[12:]))).UTC()
-	return stream.EntryOf(string(subject), binary.LittleEndian.Uint64(record[4:]), at, fields, body), nil
+	at := time.Unix(0, int64(binary.LittleEndian.Uint64(raw[12:]))).UTC()
+	return stream.EntryOf(string(subject), binary.LittleEndian.Uint64(raw[4:]), at, fields, body), nil
 }
 
 func sum(index int, parts ...[]byte) []byte {
