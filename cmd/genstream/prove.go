@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,9 +40,11 @@ the case after the last one, and with the kind that is furthest from its goal. C
 cases under way end, and counts them.
 
 It needs a checkout and Go, no Docker, and no network once Go has the modules. Power cuts and full disks need root, and
-are left out aloud without it. What was tried counts for this core only, the code that the server
-is made of: lines about another one are added up apart. A core that differs from the commit is
-tested all the same, and its line says dirty; it counts once the same code is committed.
+are left out aloud without it. Simulation and fuzzing use one processor, the others all: two of these
+commands may run at a time, for different kinds, in one checkout or in several. What was tried counts
+only for the code that the kind's test rests on, comments apart: lines about another one are added up
+apart. Code that differs from the commit is tested all the same, and its line says dirty; it counts
+once the same code is committed.
 
 Exit code 1 means that something does not hold at this core, or that a test could not be run.`,
 		Example: `  genstream prove --for 40m
@@ -89,7 +93,6 @@ type prover struct {
 
 	top    string // of the checkout
 	commit string
-	core   string
 	kinds  []proof.Kind // all
 }
 
@@ -98,11 +101,7 @@ func (p *prover) open() (err error) {
 	if p.top, err = checkout(); err != nil {
 		return err
 	}
-	fsys := os.DirFS(p.top)
-	if p.core, err = proof.Core(fsys); err != nil {
-		return err
-	}
-	if p.kinds, err = proof.Kinds(fsys); err != nil {
+	if p.kinds, err = proof.Kinds(os.DirFS(p.top)); err != nil {
 		return err
 	}
 	if _, err := proof.Named(p.kinds, p.only); err != nil {
@@ -151,12 +150,14 @@ func commitOf(top string) string {
 	return commit
 }
 
-// lines is what was proved so far.
+// lines is what was proved so far. Others may be about to append to it: what stands
+// behind the last whole line is not there yet.
 func (p *prover) lines() ([]proof.Line, error) {
 	text, err := os.ReadFile(p.file())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	text = text[:bytes.LastIndexByte(text, '\n')+1]
 	lines, err := proof.Read(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.file(), err)
@@ -173,7 +174,7 @@ func (p *prover) file() string {
 
 func (p *prover) sums() ([]proof.Sum, error) {
 	lines, err := p.lines()
-	return proof.Add(p.kinds, lines, p.core), err
+	return proof.Add(p.kinds, lines), err
 }
 
 // prove runs one kind after the other until the time is over, and reports whether
@@ -197,7 +198,7 @@ func (p *prover) prove(ctx context.Context) (broke bool, err error) {
 		if err != nil {
 			return broke, err
 		}
-		todo := proof.Order(proof.Add(wanted, lines, p.core), len(p.only) > 0)
+		todo := proof.Order(proof.Add(wanted, lines), len(p.only) > 0)
 		todo = slices.DeleteFunc(todo, func(s proof.Sum) bool { return out[s.Name] })
 		now := slices.DeleteFunc(slices.Clone(todo), func(s proof.Sum) bool { return round[s.Name] })
 		if len(now) == 0 {
@@ -227,7 +228,8 @@ func (p *prover) prove(ctx context.Context) (broke bool, err error) {
 	return broke, nil
 }
 
-// append keeps a line, and has the page say what it comes to.
+// append keeps a line, and has the page say what it comes to. Several processes may
+// do so at a time: the lock on the file is held until the page is written.
 func (p *prover) append(l proof.Line) error {
 	b, err := json.Marshal(l)
 	if err != nil {
@@ -237,14 +239,17 @@ func (p *prover) append(l proof.Line) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(b, '\n'))
-	if err := errors.Join(err, f.Close()); err != nil {
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", p.file(), err)
+	}
+	if _, err := f.Write(append(b, '\n')); err != nil {
 		return fmt.Errorf("append to %s: %w", p.file(), err)
 	}
 	if p.into != "" { // the page tells of its own file
-		return nil
+		return f.Close()
 	}
-	return p.rewrite()
+	return errors.Join(p.rewrite(), f.Close())
 }
 
 // rewrite has the page show the sums.
@@ -265,5 +270,8 @@ func (p *prover) rewrite() error {
 	if told == string(text) {
 		return nil
 	}
-	return os.WriteFile(page, []byte(told), 0o644)
+	if err := os.WriteFile(page+".new", []byte(told), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(page+".new", page)
 }

@@ -37,13 +37,12 @@ func (p *prover) run(ctx context.Context, s proof.Step) (r ran) {
 		return p.unable(s, err)
 	}
 	defer os.RemoveAll(dir)
-	if s.Name == proof.Fuzz {
-		return p.fuzz(ctx, s)
-	}
 	program := filepath.Join(dir, "long.test")
-	fmt.Fprintf(p.progress, "%s: building\n", s.Name)
-	if out, err := p.goes(ctx, "test", "-c", "-vet=off", "-tags", s.Tag, "-o", program, s.Package).CombinedOutput(); err != nil {
-		return p.unable(s, fmt.Errorf("%w\n%s", err, out))
+	if s.Name == proof.Fuzz {
+		return p.fuzz(ctx, s, program)
+	}
+	if err := p.build(ctx, s.Name, program, s.Package, "-tags", s.Tag); err != nil {
+		return p.unable(s, err)
 	}
 	list := exec.CommandContext(ctx, program, "-test.list", s.Run)
 	list.Dir = filepath.Join(p.top, filepath.FromSlash(s.Package))
@@ -55,9 +54,12 @@ func (p *prover) run(ctx context.Context, s proof.Step) (r ran) {
 	c := exec.Command(program, "-test.run", s.Run, "-test.v", "-test.count", "1", "-test.timeout", "0")
 	c.Dir = list.Dir
 	c.Env = append(plainEnv(), s.Env(s.From, s.Cases, s.For)...)
+	if s.One {
+		c.Env = append(c.Env, "GOMAXPROCS=1")
+	}
 	h := &heard{name: s.Name, progress: p.progress, long: s.For}
 	began := time.Now()
-	err = h.run(ctx, c, false)
+	err = h.run(ctx, c)
 	r = ran{Report: h.report, took: time.Since(began)}
 	if h.report.Kind == "" && err == nil || h.report.Kind == "" && ctx.Err() != nil {
 		fmt.Fprintf(p.progress, "%s: nothing counted%s\n", s.Name, h.skipped)
@@ -69,7 +71,7 @@ func (p *prover) run(ctx context.Context, s proof.Step) (r ran) {
 	if r.Kind == "" { // it died before it could say
 		r.Next = s.From
 	}
-	p.keep(&r, s.Kind)
+	p.keep(&r, s.Kind, proof.Target{Core: s.Core})
 	if err != nil {
 		p.tell(s, h.said.Bytes(), err)
 		r.broke = true
@@ -77,11 +79,14 @@ func (p *prover) run(ctx context.Context, s proof.Step) (r ran) {
 	return r
 }
 
-// keep makes the line of a run.
-func (p *prover) keep(r *ran, k proof.Kind) {
+// keep makes the line of a run of a kind, or of one target of it.
+func (p *prover) keep(r *ran, k proof.Kind, of proof.Target) {
 	r.line = &proof.Line{
-		At: time.Now().UTC().Truncate(time.Second), Commit: p.commit, Core: p.core, Kind: k.Name,
+		At: time.Now().UTC().Truncate(time.Second), Commit: p.commit, Core: of.Core, Kind: k.Name,
 		Cases: r.Cases, Violations: r.Violations, Seconds: float64(r.took.Milliseconds()) / 1000, Next: r.Next, Figures: r.Figures,
+	}
+	if of.Name != "" {
+		r.line.Target = of.String()
 	}
 	fmt.Fprintf(p.progress, "%s: %s cases in %s, %d violations\n", k.Name, proof.Number(r.Cases), r.took.Round(time.Second), r.Violations)
 }
@@ -114,6 +119,16 @@ func (p *prover) unable(s proof.Step, err error) ran {
 	return ran{broke: true}
 }
 
+// build builds a test.
+func (p *prover) build(ctx context.Context, kind, program, folder string, args ...string) error {
+	fmt.Fprintf(p.progress, "%s: building\n", kind)
+	args = append(append([]string{"test", "-c", "-vet=off", "-o", program}, args...), folder)
+	if out, err := p.goes(ctx, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
+}
+
 // goes is the go command at the top of the checkout.
 func (p *prover) goes(ctx context.Context, args ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, "go", args...)
@@ -132,40 +147,6 @@ func plainEnv() (env []string) {
 	return env
 }
 
-// fuzz gives one target after the other a minute.
-func (p *prover) fuzz(ctx context.Context, s proof.Step) (r ran) {
-	targets, err := proof.Targets(os.DirFS(p.top))
-	if err != nil || len(targets) == 0 {
-		return p.unable(s, errors.Join(err, errors.New("there is no fuzz target")))
-	}
-	began := time.Now()
-	r.Kind, r.Next = s.Name, s.From
-	for s.For-time.Since(began) >= time.Minute/2 && r.Violations == 0 && r.Cases < s.Cases {
-		t := targets[r.Next%int64(len(targets))]
-		fmt.Fprintf(p.progress, "%s: a minute of %s %s\n", s.Name, t.Package, t.Name)
-		c := p.goes(context.WithoutCancel(ctx), "test", "-run", "^$", "-fuzz", "^"+t.Name+"$", "-fuzztime", "1m", t.Package)
-		h := &heard{name: s.Name, progress: io.Discard}
-		err := h.run(ctx, c, true)
-		if ctx.Err() != nil { // the minute was cut short
-			break
-		}
-		r.Cases++
-		r.Next++
-		if err != nil {
-			r.Violations, r.broke = 1, true
-			fmt.Fprintf(p.progress, "%s: %s %s: %v\n%s\n", s.Name, t.Package, t.Name, err, h.said.Bytes())
-			fmt.Fprintf(p.progress, "%s: the input is kept in testdata/fuzz; repeat it with: go test -run '^%s$' %s\n", s.Name, t.Name, t.Package)
-		}
-	}
-	r.took = time.Since(began)
-	if r.Cases == 0 {
-		fmt.Fprintf(p.progress, "%s: nothing counted\n", s.Name)
-		return r
-	}
-	p.keep(&r, s.Kind)
-	return r
-}
-
 // heard is what a test says while it runs.
 type heard struct {
 	name     string
@@ -178,12 +159,13 @@ type heard struct {
 	begun   int // subtests
 	report  proof.Report
 	skipped string
+	fuzzed  string // the last that was said of how far fuzzing has come
 }
 
-// run runs c to its end, told to stop when ctx ends: c alone, or its whole group if
-// all. An interrupt at the terminal would reach the programs that a test runs as
-// well, so c is the first of a group of its own. A second interrupt kills that.
-func (h *heard) run(ctx context.Context, c *exec.Cmd, all bool) error {
+// run runs c to its end, and tells it alone to stop when ctx ends. An interrupt at
+// the terminal would reach the programs that a test runs as well, so c is the first
+// of a group of its own. A second interrupt kills that.
+func (h *heard) run(ctx context.Context, c *exec.Cmd) error {
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.Stdout, c.Stderr, c.WaitDelay = h, h, 10*time.Second
 	if err := c.Start(); err != nil {
@@ -198,11 +180,7 @@ func (h *heard) run(ctx context.Context, c *exec.Cmd, all bool) error {
 		case <-ctx.Done():
 		}
 		fmt.Fprintf(h.progress, "%s: the cases under way are let end; Ctrl-C again kills them\n", h.name)
-		target := c.Process.Pid
-		if all {
-			target = group
-		}
-		_ = syscall.Kill(target, syscall.SIGINT)
+		_ = syscall.Kill(c.Process.Pid, syscall.SIGINT)
 		again := make(chan os.Signal, 1)
 		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 		defer signal.Stop(again)
@@ -240,6 +218,9 @@ func (h *heard) Write(b []byte) (int, error) {
 func (h *heard) line(line string) {
 	if r, ok := proof.Told(line); ok {
 		h.report = r
+	}
+	if strings.HasPrefix(line, "fuzz: elapsed: ") {
+		h.fuzzed = line
 	}
 	if strings.HasPrefix(line, "=== RUN ") && strings.Contains(line, "/") {
 		h.begun++

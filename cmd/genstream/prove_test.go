@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,7 +109,11 @@ func TestProveListShowsViolationsOfThisCoreOnly(t *testing.T) {
 	if err := p.open(); err != nil {
 		t.Fatal(err)
 	}
-	for core, want := range map[string]int{p.core: 1, "another": 0} {
+	disk, err := proof.Named(p.kinds, []string{"disk"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for core, want := range map[string]int{disk[0].Core: 1, "another": 0} {
 		p.into = filepath.Join(t.TempDir(), "proof.jsonl")
 		if err := p.append(proof.Line{Core: core, Kind: "disk", Cases: 7, Violations: 1, Next: 7}); err != nil {
 			t.Fatal(err)
@@ -116,6 +121,41 @@ func TestProveListShowsViolationsOfThisCoreOnly(t *testing.T) {
 		var out, errs bytes.Buffer
 		if code := run([]string{"prove", "--list", "--into", p.into}, &out, &errs); code != want {
 			t.Errorf("core %s: exit %d\n%s%s", core, code, out.String(), errs.String())
+		}
+	}
+}
+
+// Several of them, in one checkout or with one file, lose no line of each other.
+func TestProversAppendWholeLines(t *testing.T) {
+	into := filepath.Join(t.TempDir(), "proof.jsonl")
+	var provers sync.WaitGroup
+	for n := range int64(8) {
+		provers.Go(func() {
+			p := prover{into: into}
+			for i := range int64(50) {
+				if err := p.append(proof.Line{Kind: "disk", Core: strings.Repeat("c", 500), Cases: n, Next: i}); err != nil {
+					t.Error(err)
+				}
+				if _, err := p.lines(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	provers.Wait()
+	proved(t, into, 400)
+}
+
+func TestMinutesOfFuzzingAreCountedFromWhatItSays(t *testing.T) {
+	for line, want := range map[string][2]int64{
+		"fuzz: elapsed: 5m0s, execs: 1234567 (4115/sec), new interesting: 3 (total: 40)": {5, 1234567},
+		"fuzz: elapsed: 2m59s, execs: 9 (0/sec), new interesting: 0 (total: 4)":          {3, 9}, // the end comes in the last second
+		"fuzz: elapsed: 57s, execs: 9 (0/sec), new interesting: 0 (total: 4)":            {0, 9},
+		"fuzz: elapsed: 3s, gathering baseline coverage: 0/9 completed":                  {0, 0},
+		"": {0, 0},
+	} {
+		if minutes, executions := fuzzed(line); minutes != want[0] || executions != want[1] {
+			t.Errorf("%q: %d minutes, %d executions", line, minutes, executions)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/genstream/genstream/blob"
+	"github.com/genstream/genstream/cmd/genstream/proof/prooftest"
 	"github.com/genstream/genstream/cmd/genstream/verify"
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/natsd/natsdtest"
@@ -39,55 +41,50 @@ func TestClusterScenarios(t *testing.T) {
 	if race { // eight programs at once, each with the detector, outlast what they promise each other
 		t.Skip("SKIPPED: go test without -race runs it")
 	}
-	from, until := 0, func(n int) bool { return n >= scenarios }
-	if lasting, ok := lookupDuration(t, "GENSTREAM_FOR"); ok {
-		end := time.Now().Add(lasting)
-		until = func(n int) bool { return n > from && time.Now().After(end) }
+	tried := prooftest.Begin(t, "cluster")
+	most := scenarios
+	if tried.Long() {
+		most = math.MaxInt
 	}
 	span, ok := lookupDuration(t, "GENSTREAM_SCENARIO")
 	if !ok {
 		span = scenarioSpan
 	}
 	atOnce := scenariosAtOnce
-	for name, into := range map[string]*int{"GENSTREAM_FROM": &from, "GENSTREAM_ATONCE": &atOnce} {
-		if text := os.Getenv(name); text != "" {
-			var err error
-			if *into, err = strconv.Atoi(text); err != nil || *into < 0 {
-				t.Fatalf("%s=%s is no number", name, text)
-			}
+	if text := os.Getenv("GENSTREAM_ATONCE"); text != "" {
+		var err error
+		if atOnce, err = strconv.Atoi(text); err != nil || atOnce < 1 {
+			t.Fatalf("GENSTREAM_ATONCE=%s is no number", text)
 		}
 	}
 	var sum scenarioTally
-	n := from
 	t.Run("cases", func(t *testing.T) {
 		var running sync.WaitGroup
-		places := make(chan struct{}, max(atOnce, 1))
-		for {
+		places := make(chan struct{}, atOnce)
+		for range atOnce {
 			places <- struct{}{}
-			if until(n) {
-				break
-			}
-			number, kind := n, troubles()[n%len(troubles())]
+		}
+		<-places
+		for n := range tried.Cases(most) {
+			kind := troubles()[n%len(troubles())]
 			r := rand.New(rand.NewPCG(uint64(n), 2))
 			running.Go(func() {
-				defer func() { <-places }()
-				t.Run(fmt.Sprint(number, " ", kind.name), func(t *testing.T) {
-					before := t.Failed()
-					newScenario(t, r).run(kind, span, r, &sum)
-					if t.Failed() && !before {
-						sum.mu.Lock()
-						sum.violations++
-						sum.mu.Unlock()
-					}
-				})
+				defer func() { places <- struct{}{} }()
+				if !t.Run(fmt.Sprint(n, " ", kind.name), func(t *testing.T) { newScenario(t, r).run(kind, span, r, &sum) }) {
+					tried.Violated(n)
+				}
 			})
-			n++
+			<-places // before the next is counted
 		}
 		running.Wait()
 	})
+	tried.Void(sum.disturbed)
+	tried.Figure("acknowledged", sum.acked)
+	tried.Figure("operations", sum.operations)
+	tried.Figure("old", sum.old)
+	tried.Figure("disturbed", sum.disturbed)
 	t.Logf("%d operations of clients, %d refused with 503 or unanswered; %d webhooks 2xx, %d create calls and %d outputs compared; the slowest cluster was of one mind after %s, the slowest drain took %s",
 		sum.operations, sum.unknown, sum.webhooks, sum.calls, sum.outputs, sum.mind.Round(time.Second), sum.drain.Round(time.Second))
-	t.Logf("proof: kind=cluster cases=%d violations=%d next=%d acknowledged=%d operations=%d old=%d disturbed=%d", sum.cases, sum.violations, n, sum.acked, sum.operations, sum.old, sum.disturbed)
 }
 
 func lookupDuration(t *testing.T, name string) (time.Duration, bool) {
@@ -105,9 +102,9 @@ func lookupDuration(t *testing.T, name string) (time.Duration, bool) {
 
 // scenarioTally is what all scenarios came to.
 type scenarioTally struct {
-	mu                                                                                      sync.Mutex
-	cases, disturbed, acked, operations, unknown, old, webhooks, calls, outputs, violations int
-	mind, drain                                                                             time.Duration // the longest
+	mu                                                                   sync.Mutex
+	disturbed, acked, operations, unknown, old, webhooks, calls, outputs int
+	mind, drain                                                          time.Duration // the longest
 }
 
 // scenario is the program's processes on a cluster.
@@ -257,8 +254,6 @@ func (s *scenario) run(kind trouble, span time.Duration, r *rand.Rand, sum *scen
 	defer sum.mu.Unlock()
 	if s.disturbed() {
 		sum.disturbed++
-	} else {
-		sum.cases++
 	}
 	sum.acked, sum.operations, sum.unknown, sum.old = sum.acked+acked, sum.operations+operations, sum.unknown+unknown, sum.old+old
 	sum.webhooks, sum.calls, sum.outputs = sum.webhooks+webhooks, sum.calls+r2.Claim("I14").Looked, sum.outputs+r2.Claim("I23").Looked

@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
+	"github.com/genstream/genstream/cmd/genstream/proof/prooftest"
 	"github.com/genstream/genstream/events"
 	"github.com/genstream/genstream/events/natsd"
 	"github.com/genstream/genstream/events/natsd/natsdtest"
@@ -260,22 +261,12 @@ func (h *historian) check(made *history, log func(int) *stream.Log) {
 //
 // GENSTREAM_FOR=10m GENSTREAM_FROM=0 go test -run 'TestHistories$' -v -timeout 1h ./events/stream
 func TestHistories(t *testing.T) {
-	from, lasting := 0, time.Duration(0)
-	if text := os.Getenv("GENSTREAM_FOR"); text != "" {
-		var err error
-		if lasting, err = time.ParseDuration(text); err != nil {
-			t.Fatal(err)
-		}
-		if text := os.Getenv("GENSTREAM_FROM"); text != "" {
-			if from, err = strconv.Atoi(text); err != nil {
-				t.Fatal(err)
-			}
-		}
+	tried := prooftest.Begin(t, "histories")
+	most := 2
+	if tried.Long() {
+		most = math.MaxInt
 	}
-	began := time.Now()
-	var operations, broken, unknown, refused, aged, generations int64
-	n := from
-	for ; n < from+2 || time.Since(began) < lasting; n++ {
+	for n := range tried.Cases(most) {
 		name, run := "embedded", embedded
 		if n%2 == 1 {
 			name, run = natsdtest.Troubles()[n/2%len(natsdtest.Troubles())].Name, clustered
@@ -286,16 +277,19 @@ func TestHistories(t *testing.T) {
 			if n%2 == 0 { // where there is one node, nothing is old
 				h.broken.Add(h.old.Swap(0))
 			}
+			for range h.broken.Load() {
+				tried.Violated(n)
+			}
 			if h.broken.Load() > 0 {
 				t.Errorf("%d histories cannot have happened", h.broken.Load())
 			}
-			aged += h.old.Load()
-			operations, broken, generations = operations+h.operations.Load(), broken+h.broken.Load(), generations+int64(made)
-			unknown, refused = unknown+h.unknown.Load(), refused+h.refused.Load()
+			tried.Figure("operations", int(h.operations.Load()))
+			tried.Figure("generations", made)
+			tried.Figure("refused", int(h.refused.Load()))
+			tried.Figure("unknown", int(h.unknown.Load()))
+			tried.Figure("old", int(h.old.Load()))
 		})
 	}
-	t.Logf("proof: kind=histories cases=%d violations=%d next=%d operations=%d generations=%d refused=%d unknown=%d old=%d",
-		n-from, broken, n, operations, generations, refused, unknown, aged)
 }
 
 // embedded is one node of the kind that `genstream up` has, which is closed and

@@ -18,9 +18,12 @@ const (
 	From = "GENSTREAM_FROM" // the first case
 )
 
-// Fuzz is the kind that is run in another way: a case is a minute of one target,
-// and case n is a minute of the target n modulo the number of targets.
+// Fuzz is the kind that is run in another way: a case is a minute of one target.
 const Fuzz = "fuzz"
+
+// each is how many minutes each fuzz target is to have. More of one make up for
+// nothing of another.
+const each = 10
 
 // Kind is one kind of test.
 type Kind struct {
@@ -35,55 +38,125 @@ type Kind struct {
 	All     string        // what Count is set to instead of a number
 	Root    bool          // it needs to be root
 	Least   time.Duration // a run that is given less makes no case
-}
-
-const command = "./cmd/genstream"
-
-// Kinds are all of them, for the checkout that fsys is the top of.
-func Kinds(fsys fs.FS) ([]Kind, error) {
-	mutants, err := fs.Glob(fsys, "orchestrator/testdata/mutants/*.txt")
-	if err != nil {
-		return nil, err
-	}
-	targets, err := Targets(fsys)
-	if err != nil {
-		return nil, err
-	}
-	return []Kind{
-		{Name: "seeds", Says: "seeds of the simulation", Goal: 10_000_000, Package: "./orchestrator", Run: "^TestSimulation$", Count: "GENSTREAM_SEEDS"},
-		{Name: "mutants", Says: "planted bugs, each found", Goal: int64(len(mutants)), Package: "./orchestrator", Run: "^TestMutants$", Count: "GENSTREAM_MUTANTS", All: "all"},
-		{Name: "crashes", Says: "cases of the crash matrix", Goal: 1000, Package: command, Run: "^TestCrashMatrix$", Count: "GENSTREAM_CRASHES", All: "all"},
-		{Name: "power", Says: "power cuts, the control failing", Goal: 200, Package: command, Tag: "power", Run: "^TestPowerCut(s|WithoutSyncLoses)$", Count: "GENSTREAM_POWER_CUTS", Root: true},
-		{Name: "disk", Says: "runs with full disks", Goal: 100, Package: command, Tag: "disk", Run: "^TestDiskFull$", Count: "GENSTREAM_DISK_RUNS", Root: true},
-		{Name: "corruption", Says: "damaged files, none silent", Goal: 300, Package: command, Tag: "corrupt", Run: "^TestCorrupt$", Count: "GENSTREAM_CORRUPTIONS"},
-		{Name: "cluster", Says: "scenarios of 60 s on three nodes", Goal: 60, Package: command, Tag: "cluster", Run: "^TestClusterScenarios$"},
-		{Name: "histories", Says: "operations, linearizable", Goal: 1_000_000, Of: "operations", Package: "./events/stream", Run: "^TestHistories$"},
-		{Name: "overload", Says: "minutes of ten times too much", Goal: 10, Package: command, Tag: "overload", Run: "^TestOverload$", Least: time.Minute},
-		{Name: Fuzz, Says: "minutes of a fuzz target", Goal: 10 * int64(len(targets)), Least: time.Minute},
-	}, nil
+	One     bool          // it runs on one processor, so that several kinds can at a time
+	Core    string        // digest of the source that its test rests on; empty if it has targets
+	Targets []Target      // of Fuzz, sorted
 }
 
 // Target is a fuzz target.
-type Target struct{ Package, Name string }
+type Target struct {
+	Package, Name string
+	Core          string // digest of the source that it rests on
+}
 
-var fuzzFunc = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
+// String names it in a Line.
+func (t Target) String() string { return t.Package + " " + t.Name }
 
-// Targets are the fuzz targets of a checkout, sorted. It reads the source: go test
-// -list would have to build every test first.
-func Targets(fsys fs.FS) ([]Target, error) {
-	var all []Target
-	err := walk(fsys, func(name string) error {
-		if !strings.HasSuffix(name, "_test.go") {
-			return nil
+const command = "./cmd/genstream"
+
+// Kinds are all of them, for the checkout that fsys is the top of, each with the
+// digest of what its test rests on there: for those that run the whole program all
+// of the core, for the others the packages that they import, and what those do.
+func Kinds(fsys fs.FS) ([]Kind, error) {
+	s, err := read(fsys)
+	if err != nil {
+		return nil, err
+	}
+	simulation, err := s.tested("orchestrator/simulation*_test.go")
+	if err != nil {
+		return nil, err
+	}
+	histories, err := s.tested("events/stream/histories*_test.go")
+	if err != nil {
+		return nil, err
+	}
+	mutants, planted, err := s.mutants()
+	if err != nil {
+		return nil, err
+	}
+	targets, err := s.targets()
+	if err != nil {
+		return nil, err
+	}
+	whole, seeds := s.core(s.all()), s.core(simulation)
+	return []Kind{
+		{Name: "seeds", Says: "seeds of the simulation", Goal: 10_000_000, Package: "./orchestrator", Run: "^TestSimulation$", Count: "GENSTREAM_SEEDS", One: true, Core: seeds},
+		{Name: "mutants", Says: "planted bugs, each found", Goal: int64(mutants), Package: "./orchestrator", Run: "^TestMutants$", Count: "GENSTREAM_MUTANTS", All: "all", Core: s.core(append(simulation, planted...))},
+		{Name: "crashes", Says: "cases of the crash matrix", Goal: 1000, Package: command, Run: "^TestCrashMatrix$", Count: "GENSTREAM_CRASHES", All: "all", Core: whole},
+		{Name: "power", Says: "power cuts, the control failing", Goal: 200, Package: command, Tag: "power", Run: "^TestPowerCut(s|WithoutSyncLoses)$", Count: "GENSTREAM_POWER_CUTS", Root: true, Core: whole},
+		{Name: "disk", Says: "runs with full disks", Goal: 100, Package: command, Tag: "disk", Run: "^TestDiskFull$", Count: "GENSTREAM_DISK_RUNS", Root: true, Core: whole},
+		{Name: "corruption", Says: "damaged files, none silent", Goal: 300, Package: command, Tag: "corrupt", Run: "^TestCorrupt$", Count: "GENSTREAM_CORRUPTIONS", Core: whole},
+		{Name: "cluster", Says: "scenarios of 60 s on three nodes", Goal: 60, Package: command, Tag: "cluster", Run: "^TestClusterScenarios$", Core: whole},
+		{Name: "histories", Says: "operations, linearizable", Goal: 1_000_000, Of: "operations", Package: "./events/stream", Run: "^TestHistories$", Core: s.core(histories)},
+		{Name: "overload", Says: "minutes of ten times too much", Goal: 10, Package: command, Tag: "overload", Run: "^TestOverload$", Least: time.Minute, Core: whole},
+		{Name: Fuzz, Says: fmt.Sprintf("minutes of fuzzing, %d of each target", each), Goal: each * int64(len(targets)), Least: time.Minute, One: true, Targets: targets},
+	}, nil
+}
+
+var (
+	plantedIn = regexp.MustCompile(`(?m)^file: (\S+)$`)
+	killedBy  = regexp.MustCompile(`(?m)^test: \./(\S+)$`)
+	fuzzFunc  = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
+)
+
+// mutants is how many planted bugs there are, and the folders that they are planted
+// in, or whose tests find them.
+func (s *source) mutants() (n int, folders []string, err error) {
+	names, err := fs.Glob(s.fsys, "orchestrator/testdata/mutants/*.txt")
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, name := range names {
+		text, err := fs.ReadFile(s.fsys, name)
+		if err != nil {
+			return 0, nil, err
 		}
-		text, err := fs.ReadFile(fsys, name)
-		for _, m := range fuzzFunc.FindAllSubmatch(text, -1) {
-			all = append(all, Target{"./" + path.Dir(name), string(m[1])})
+		for _, m := range plantedIn.FindAllSubmatch(text, -1) {
+			folders = append(folders, path.Dir(string(m[1])))
 		}
-		return err
-	})
-	slices.SortFunc(all, func(a, b Target) int { return strings.Compare(a.Package+a.Name, b.Package+b.Name) })
-	return all, err
+		for _, m := range killedBy.FindAllSubmatch(text, -1) {
+			folders = append(folders, string(m[1]))
+		}
+	}
+	return len(names), folders, nil
+}
+
+// targets are the fuzz targets, sorted. It reads the source: go test -list would
+// have to build every test first.
+func (s *source) targets() (all []Target, err error) {
+	for _, name := range s.tests {
+		text, err := fs.ReadFile(s.fsys, name)
+		if err != nil {
+			return nil, err
+		}
+		found := fuzzFunc.FindAllSubmatch(text, -1)
+		if len(found) == 0 {
+			continue
+		}
+		rests, err := s.tested(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range found {
+			all = append(all, Target{Package: "./" + path.Dir(name), Name: string(m[1]), Core: s.core(rests)})
+		}
+	}
+	slices.SortFunc(all, func(a, b Target) int { return strings.Compare(a.String(), b.String()) })
+	return all, nil
+}
+
+// is says whether a line tells of what k rests on now.
+func (k Kind) is(l Line) bool {
+	if k.Name != Fuzz {
+		return l.Core == k.Core
+	}
+	at := k.target(l)
+	return at >= 0 && k.Targets[at].Core == l.Core
+}
+
+// target is the place of a line's target, -1 if it is there no more.
+func (k Kind) target(l Line) int {
+	return slices.IndexFunc(k.Targets, func(t Target) bool { return t.String() == l.Target })
 }
 
 // Done is how much of its goal one run has done.

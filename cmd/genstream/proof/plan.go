@@ -9,10 +9,14 @@ import (
 // enough is what a run is given at least, if there are others to wait for.
 const enough = time.Minute
 
+// inARow is how many minutes a fuzz target is given at most before the next one's
+// turn: each start tries all that is in its corpus again.
+const inARow = 5
+
 // Step is one run to come.
 type Step struct {
 	Sum
-	From  int64         // its first case
+	From  int64         // its first case, or its target
 	Cases int64         // at most: what is missing from the goal, or as many again if nothing is
 	For   time.Duration // its share of the time
 }
@@ -47,9 +51,17 @@ func Plan(todo []Sum, left time.Duration) (Step, bool) {
 	}
 	s := todo[0]
 	share := max(left/time.Duration(len(todo)), enough, s.Least)
-	missing := s.Goal - s.Here
-	if missing <= 0 {
-		missing = s.Goal
+	step := Step{Sum: s, From: s.Next, Cases: s.Goal - s.Here, For: min(share, left)}
+	if s.Name == Fuzz {
+		minutes := int64(inARow)
+		if missing := each - s.Minutes[s.Next]; missing > 0 {
+			minutes = min(minutes, missing)
+		}
+		step.For = min(step.For.Truncate(time.Minute), time.Duration(minutes)*time.Minute)
+		step.Cases = int64(step.For / time.Minute)
 	}
-	return Step{Sum: s, From: s.Next, Cases: missing, For: min(share, left)}, true
+	if step.Cases <= 0 {
+		step.Cases = s.Goal
+	}
+	return step, true
 }

@@ -14,9 +14,10 @@
 // # Guarantees
 //
 // What a line says holds for the code that was tested and no other: lines whose
-// core is another one than that of the checkout are added up apart. The core is a
-// digest of the source that the product is made of, so it needs no history, and
-// survives a rebase; see Core.
+// core is another one than that of the checkout are added up apart. Each kind has a
+// core of its own, and each fuzz target: a digest of the source that its test rests
+// on, without the comments. It needs no history, and survives a rebase. Tests are not
+// of it: what was shown once was shown.
 package proof
 
 import (
@@ -32,14 +33,15 @@ import (
 
 // Line is one run of one kind of test: one line of docs/proof.jsonl.
 type Line struct {
-	At         time.Time        `json:"at"`         // of its end, UTC, in seconds
-	Commit     string           `json:"commit"`     // that was checked out, abbreviated; with "-dirty" if the core was changed since
-	Core       string           `json:"core"`       // of what was tested: Core
-	Kind       string           `json:"kind"`       // the Name of a Kind
-	Cases      int64            `json:"cases"`      // tried to their end, 0 or more
-	Violations int64            `json:"violations"` // of what is promised; at least 1 if the test failed
-	Seconds    float64          `json:"seconds"`    // it ran, without the time to build it
-	Next       int64            `json:"next"`       // the case that the next run begins with
+	At         time.Time        `json:"at"`               // of its end, UTC, in seconds
+	Commit     string           `json:"commit"`           // that was checked out, abbreviated; with "-dirty" if the core was changed since
+	Core       string           `json:"core"`             // of what was tested: that of the Kind, or of the Target
+	Kind       string           `json:"kind"`             // the Name of a Kind
+	Target     string           `json:"target,omitempty"` // of Fuzz: the Target, as its String
+	Cases      int64            `json:"cases"`            // tried to their end, 0 or more
+	Violations int64            `json:"violations"`       // of what is promised; at least 1 if the test failed
+	Seconds    float64          `json:"seconds"`          // it ran, without the time to build it
+	Next       int64            `json:"next"`             // the case that the next run begins with; of Fuzz, nothing
 	Figures    map[string]int64 `json:"figures,omitempty"`
 }
 

@@ -50,10 +50,11 @@ func TestReadNamesTheLineThatIsBroken(t *testing.T) {
 }
 
 var (
-	seeds     = proof.Kind{Name: "seeds", Goal: 1000}
-	disk      = proof.Kind{Name: "disk", Goal: 10}
-	histories = proof.Kind{Name: "histories", Goal: 100, Of: "operations"}
+	seeds     = proof.Kind{Name: "seeds", Goal: 1000, Core: "new"}
+	disk      = proof.Kind{Name: "disk", Goal: 10, Core: "whole"}
+	histories = proof.Kind{Name: "histories", Goal: 100, Of: "operations", Core: "new"}
 	minutes   = proof.Kind{Name: "minutes", Goal: 3, Least: time.Minute}
+	fuzz      = proof.Kind{Name: proof.Fuzz, Goal: 20, Least: time.Minute, Targets: []proof.Target{{Package: "./a", Name: "FuzzA", Core: "a1"}, {Package: "./b", Name: "FuzzB", Core: "b1"}}}
 )
 
 func at(minute int) time.Time { return time.Date(2026, 11, 24, 23, minute, 0, 0, time.UTC) }
@@ -65,9 +66,9 @@ func TestSumsKeepOtherCoresApart(t *testing.T) {
 		{At: at(2), Core: "new", Kind: "seeds", Cases: 100, Violations: 1, Next: 100, Seconds: 4},
 		{At: at(4), Core: "new", Kind: "histories", Cases: 2, Next: 2, Figures: map[string]int64{"operations": 80}},
 		{At: at(4), Core: "new", Kind: "gone", Cases: 7, Violations: 7, Next: 7},
-		{At: at(5), Core: "old", Kind: "disk", Cases: 10, Next: 10},
+		{At: at(5), Core: "new", Kind: "disk", Cases: 10, Next: 10}, // which rests on more
 	}
-	got := proof.Add([]proof.Kind{seeds, disk, histories}, lines, "new")
+	got := proof.Add([]proof.Kind{seeds, disk, histories}, lines)
 	want := []proof.Sum{
 		{Kind: seeds, Here: 130, Before: 400, Violations: 1, Earlier: 2, Seconds: 7, Next: 130},
 		{Kind: disk, Before: 10},
@@ -78,6 +79,43 @@ func TestSumsKeepOtherCoresApart(t *testing.T) {
 	}
 	if n := proof.Violations(got); n != 1 {
 		t.Errorf("%d violations at this core", n)
+	}
+}
+
+// A minute of one fuzz target is none of another, and counts as long as nothing has
+// changed that it rests on.
+func TestMinutesOfOneTargetDoNotMakeUpForAnother(t *testing.T) {
+	lines := []proof.Line{
+		{Core: "all", Kind: proof.Fuzz, Cases: 20, Next: 20}, // from when all had one core
+		{Core: "a1", Kind: proof.Fuzz, Target: "./a FuzzA", Cases: 25},
+		{Core: "b0", Kind: proof.Fuzz, Target: "./b FuzzB", Cases: 7, Violations: 1},
+		{Core: "b1", Kind: proof.Fuzz, Target: "./b FuzzB", Cases: 3},
+		{Core: "a1", Kind: proof.Fuzz, Target: "./a FuzzGone", Cases: 9},
+	}
+	got := proof.Add([]proof.Kind{fuzz}, lines)[0]
+	if got.Here != 13 || got.Before != 36 || got.Earlier != 1 || got.Reached() || !slices.Equal(got.Minutes, []int64{25, 3}) {
+		t.Errorf("%+v", got)
+	}
+	for _, c := range []struct {
+		minutes []int64
+		left    time.Duration
+		target  int64
+		long    time.Duration
+	}{
+		{[]int64{0, 0}, time.Hour, 0, 5 * time.Minute},
+		{[]int64{5, 0}, time.Hour, 1, 5 * time.Minute},
+		{[]int64{5, 9}, 150 * time.Second, 0, 2 * time.Minute},
+		{[]int64{10, 9}, time.Hour, 1, time.Minute},
+		{[]int64{10, 12}, time.Hour, 0, 5 * time.Minute}, // insisted on
+	} {
+		var lines []proof.Line
+		for i, n := range c.minutes {
+			lines = append(lines, proof.Line{Kind: proof.Fuzz, Core: fuzz.Targets[i].Core, Target: fuzz.Targets[i].String(), Cases: n})
+		}
+		s, ok := proof.Plan(proof.Order(proof.Add([]proof.Kind{fuzz}, lines), true), c.left)
+		if !ok || s.From != c.target || s.For != c.long || s.Cases != int64(c.long/time.Minute) {
+			t.Errorf("%v: target %d for %s, %d cases (%v)", c.minutes, s.From, s.For, s.Cases, ok)
+		}
 	}
 }
 
@@ -134,41 +172,105 @@ func TestCommandRepeatsARun(t *testing.T) {
 }
 
 func TestTargetsAreFoundInTheSource(t *testing.T) {
-	all, err := proof.Targets(os.DirFS("../../.."))
-	if err != nil || len(all) < 20 || !slices.Contains(all, proof.Target{Package: "./events", Name: "FuzzDecode"}) {
-		t.Errorf("%v, %v", all, err)
+	kinds, err := proof.Kinds(os.DirFS("../../.."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := kinds[len(kinds)-1]
+	if all.Name != proof.Fuzz || len(all.Targets) < 20 || all.Goal != 10*int64(len(all.Targets)) ||
+		!slices.ContainsFunc(all.Targets, func(t proof.Target) bool { return t.String() == "./events FuzzDecode" && len(t.Core) == 12 }) {
+		t.Errorf("%+v", all)
 	}
 }
 
-func TestCoreIsWhatTheServerIsMadeOf(t *testing.T) {
-	tree := func(change ...string) string {
+// A kind's core is what its test rests on, and nothing else.
+func TestCoreOfAKindIsWhatItsTestRestsOn(t *testing.T) {
+	const m = "github.com/genstream/genstream/"
+	tree := map[string]string{
+		"go.mod":                                "module github.com/genstream/genstream\n\ngo 1.26.0\n",
+		"README.md":                             "read me\n",
+		".git/hooks/x.go":                       "package x\n",
+		"events/log.go":                         "//go:build linux\n\n// Package events.\npackage events\n\nconst A = 1 // one\n",
+		"events/log_test.go":                    "package events\n\nfunc FuzzLog(f *testing.F) {}\n",
+		"events/stream/stream.go":               "package stream\n\nimport \"" + m + "events\"\n",
+		"events/stream/histories_test.go":       "package stream_test\n\nimport (\n\t\"" + m + "events/natsd\"\n\t\"" + m + "events/stream/streamtest\"\n)\n",
+		"events/stream/streamtest/id.go":        "package streamtest\n",
+		"events/natsd/natsd.go":                 "package natsd\n",
+		"projector/projector.go":                "package projector\n\nimport \"" + m + "projector/catalog\"\n",
+		"projector/catalog/catalog.go":          "package catalog\n\n//go:embed schema.sql\nvar s string\n",
+		"projector/catalog/schema.sql":          "-- rows\n",
+		"projector/api/api.go":                  "package api\n\nimport \"" + m + "projector\"\n\n//go:embed page\nvar page embed.FS\n",
+		"projector/api/page/index.html":         "<html>",
+		"projector/api/fuzz_test.go":            "package api\n\nimport \"" + m + "events\"\n\nfunc FuzzQuery(f *testing.F) {}\n",
+		"orchestrator/next.go":                  "package orchestrator\n\nimport \"" + m + "events/stream\"\n",
+		"orchestrator/other_test.go":            "package orchestrator_test\n\nimport \"" + m + "events/natsd\"\n",
+		"orchestrator/simulation_x_test.go":     "package orchestrator\n\nimport (\n\t\"" + m + "projector\"\n\t\"" + m + "cmd/genstream/proof/prooftest\"\n)\n",
+		"orchestrator/provider/runware/wire.go": "package runware\n",
+		"orchestrator/testdata/mutants/a.txt":   "# a bug\n\nfile: orchestrator/provider/runware/wire.go\n",
+		"cmd/genstream/main.go":                 "package main\n",
+		"cmd/genstream/prove_run.go":            "package main\n",
+		"cmd/genstream/bench/fill/fill.go":      "package fill\n",
+		"cmd/genstream/proof/prooftest/x.go":    "package prooftest\n",
+	}
+	cores := func(name, text string) map[string]string {
 		fsys := fstest.MapFS{}
-		for _, name := range []string{
-			"go.mod", "events/log.go", "events/log_test.go", "projector/catalog/schema.sql", "README.md", "cmd/genstream/prove_run.go",
-			"events/stream/streamtest/id.go", "orchestrator/testdata/mutants/a.txt", "cmd/genstream/bench/fill/fill.go", ".git/hooks/x.go",
-		} {
-			fsys[name] = &fstest.MapFile{Data: []byte(name)}
+		for name, text := range tree {
+			fsys[name] = &fstest.MapFile{Data: []byte(text)}
 		}
-		for _, name := range change {
-			fsys[name] = &fstest.MapFile{Data: []byte("changed")}
-		}
-		core, err := proof.Core(fsys)
+		fsys[name] = &fstest.MapFile{Data: []byte(text)}
+		kinds, err := proof.Kinds(fsys)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return core
+		all := map[string]string{}
+		for _, k := range kinds {
+			all[k.Name] = k.Core
+			for _, target := range k.Targets {
+				all[target.Name] = target.Core
+			}
+		}
+		return all
 	}
-	was := tree()
-	for _, name := range []string{"go.mod", "events/log.go", "projector/catalog/schema.sql", "blob/new.go"} {
-		if tree(name) == was {
-			t.Errorf("%s is of the core, and changes nothing", name)
+	was := cores("go.mod", tree["go.mod"])
+	whole := []string{"cluster", "corruption", "crashes", "disk", "overload", "power"}
+	with := func(more ...string) []string { return slices.Sorted(slices.Values(append(more, whole...))) }
+	for name, c := range map[string]struct {
+		file, text string
+		changed    []string
+	}{
+		"a comment":                   {"events/log.go", strings.Replace(tree["events/log.go"], "one", "a", 1), nil},
+		"the manual, and empty lines": {"events/log.go", strings.Replace(tree["events/log.go"], "Package events.\n", "Package events: a\n//\n// manual.\n", 1) + "\n\n", nil},
+		"a build constraint":          {"events/log.go", strings.Replace(tree["events/log.go"], "linux", "darwin", 1), with("FuzzLog", "FuzzQuery", "histories", "mutants", "seeds")},
+		"a constant":                  {"events/log.go", strings.Replace(tree["events/log.go"], "A = 1", "A = 2", 1), with("FuzzLog", "FuzzQuery", "histories", "mutants", "seeds")},
+		"a library":                   {"go.mod", tree["go.mod"] + "\nrequire a v1\n", with("FuzzLog", "FuzzQuery", "histories", "mutants", "seeds")},
+		"a new file":                  {"events/new.go", "package events\n", with("FuzzLog", "FuzzQuery", "histories", "mutants", "seeds")},
+		"the API":                     {"projector/api/api.go", tree["projector/api/api.go"] + "var x int\n", with("FuzzQuery")},
+		"what it embeds":              {"projector/api/page/index.html", "<html lang=en>", with("FuzzQuery")},
+		"a schema":                    {"projector/catalog/schema.sql", "-- columns\n", with("FuzzQuery", "mutants", "seeds")},
+		"what decides":                {"orchestrator/next.go", tree["orchestrator/next.go"] + "var x int\n", with("mutants", "seeds")},
+		"the server":                  {"events/natsd/natsd.go", "package natsd\n\nvar x int\n", with("histories")},
+		"where a bug is planted":      {"orchestrator/provider/runware/wire.go", "package runware\n\nvar x int\n", with("mutants")},
+		"the command":                 {"cmd/genstream/main.go", "package main\n\nvar x int\n", with()},
+		"a test":                      {"events/log_test.go", tree["events/log_test.go"] + "var x int\n", nil},
+		"what only tests use":         {"events/stream/streamtest/id.go", "package streamtest\n\nvar x int\n", nil},
+		"what counts":                 {"cmd/genstream/proof/prooftest/x.go", "package prooftest\n\nvar x int\n", nil},
+		"what runs the proof":         {"cmd/genstream/prove_run.go", "package main\n\nvar x int\n", nil},
+		"what measures":               {"cmd/genstream/bench/fill/fill.go", "package fill\n\nvar x int\n", nil},
+		"a page":                      {"README.md", "read it\n", nil},
+		"what is not of the source":   {".git/hooks/x.go", "package y\n", nil},
+	} {
+		var changed []string
+		for kind, core := range cores(c.file, c.text) {
+			if core != was[kind] {
+				changed = append(changed, kind)
+			}
+		}
+		slices.Sort(changed)
+		if !slices.Equal(changed, c.changed) {
+			t.Errorf("%s changes the cores of %v, want %v", name, changed, c.changed)
 		}
 	}
-	if now := tree("events/log_test.go", "README.md", "cmd/genstream/prove_run.go", "events/stream/streamtest/id.go",
-		"orchestrator/testdata/mutants/a.txt", "cmd/genstream/bench/fill/fill.go", ".git/hooks/x.go"); now != was {
-		t.Errorf("what is not of the core changes it: %s, %s", was, now)
-	}
-	if _, err := proof.Core(fstest.MapFS{"README.md": {}}); err == nil {
+	if _, err := proof.Kinds(fstest.MapFS{"README.md": {}}); err == nil {
 		t.Error("there is a core where there is no source")
 	}
 }

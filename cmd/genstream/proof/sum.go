@@ -12,36 +12,50 @@ import (
 // Sum is what all lines of one kind come to.
 type Sum struct {
 	Kind
-	Here       int64   // of the goal, done at this core
+	Here       int64   // of the goal, done at this core; what one fuzz target has beyond its own goal is not in it
 	Before     int64   // of the same, done at other cores
 	Violations int64   // at this core
 	Earlier    int64   // violations at other cores
 	Seconds    float64 // at this core
-	Next       int64   // the case to go on with at this core
+	Next       int64   // the case to go on with at this core; of Fuzz, the target that has least
+	Minutes    []int64 // of Fuzz: that each target has had at its core
 }
 
 // Reached says whether the goal is.
 func (s Sum) Reached() bool { return s.Here >= s.Goal }
 
 // Add adds lines up, one sum per kind, in the order of kinds. Lines of kinds that
-// are not there are left out.
-func Add(kinds []Kind, lines []Line, core string) []Sum {
+// are not there are left out; lines of another core count as before.
+func Add(kinds []Kind, lines []Line) []Sum {
 	sums := make([]Sum, len(kinds))
 	for i, k := range kinds {
 		s, last := Sum{Kind: k}, time.Time{}
+		if k.Name == Fuzz {
+			s.Minutes = make([]int64, len(k.Targets))
+		}
 		for _, l := range lines {
 			switch {
 			case l.Kind != k.Name:
-			case l.Core != core:
+			case !k.is(l):
 				s.Before += k.Done(l)
 				s.Earlier += l.Violations
 			default:
-				s.Here += k.Done(l)
 				s.Violations += l.Violations
 				s.Seconds += l.Seconds
+				if k.Name == Fuzz {
+					s.Minutes[k.target(l)] += l.Cases
+					continue
+				}
+				s.Here += k.Done(l)
 				if !l.At.Before(last) {
 					s.Next, last = l.Next, l.At
 				}
+			}
+		}
+		for i, n := range s.Minutes {
+			s.Here += min(n, each)
+			if n < s.Minutes[s.Next] {
+				s.Next = int64(i)
 			}
 		}
 		sums[i] = s

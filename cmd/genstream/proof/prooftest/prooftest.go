@@ -37,6 +37,7 @@ type Run struct {
 
 	mu     sync.Mutex
 	report proof.Report
+	void   int64
 }
 
 // Begin begins a run of a kind, and logs its line when the test has ended. An
@@ -94,6 +95,15 @@ func (r *Run) Tried(n int) {
 	r.report.Cases += int64(n)
 }
 
+// Void takes back n cases that were counted as tried: what came of them says nothing,
+// and the next run goes on behind them all the same.
+func (r *Run) Void(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Cases -= int64(n)
+	r.void += int64(n)
+}
+
 // Violated counts a case in which something did not hold.
 func (r *Run) Violated(i int) {
 	r.t.Helper()
@@ -115,7 +125,7 @@ func (r *Run) end() {
 	r.t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.report.Next = r.From + r.report.Cases
+	r.report.Next = r.From + r.report.Cases + r.void
 	if r.t.Failed() {
 		r.report.Violations = max(1, r.report.Violations)
 	}
