@@ -67,6 +67,53 @@ func Decode(body []byte) (at time.Time, evs []Event, err error) {
 	return decodeEach(body)
 }
 
+// DecodeLast is the last of the events that Decode returns, read alone: of a commit
+// that completes it is the whole record, and most of the work. What is wrong with
+// the events before it may go unseen. Errors wrap ErrMalformed.
+func DecodeLast(body []byte) (Event, error) {
+	if raw, ok := lastEvent(body); ok {
+		var last anyEvent
+		if json.Unmarshal(raw, &last) == nil {
+			if e := last.event(); e != nil {
+				return e, nil
+			}
+		}
+	}
+	_, evs, err := Decode(body)
+	if err != nil {
+		return nil, err
+	}
+	return evs[len(evs)-1], nil
+}
+
+// lastEvent is the text of the last event of a body in which, as Encode writes it,
+// nothing but the events is an array or an object.
+func lastEvent(body []byte) ([]byte, bool) {
+	body, whole := bytes.CutSuffix(body, []byte("]}"))
+	depth, last := 0, -1
+	for i := 0; i < len(body); i++ {
+		switch body[i] {
+		case '"':
+			for i++; i < len(body) && body[i] != '"'; i++ {
+				if body[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			if depth == 1 && (last >= 0 || !bytes.HasSuffix(body[:i+1], []byte(`"events":[`))) {
+				return nil, false
+			}
+			if depth == 2 {
+				last = i
+			}
+			depth++
+		case '}', ']':
+			depth--
+		}
+	}
+	return body[max(last, 0):], whole && last >= 0 && depth == 2
+}
+
 // anyEvent has the fields of all events but Tasks, which differs, so that a commit is
 // read in one pass. If an event has a field that is of another type here, the
 // pass fails, and decodeEach says what the commit is.

@@ -150,6 +150,43 @@ func TestDecodeReadsWhatALaterVersionAdds(t *testing.T) {
 	}
 }
 
+// What stands before the last event is read only if there is no other way.
+func TestTheLastEventIsReadAlone(t *testing.T) {
+	const at, bad, last = `{"at":"2026-07-01T12:00:00Z",`, `{"type":"exploded","a":"\\\"}]{","b":[[{}]]}`, `{"type":"output_failed","slot":1,"error":{"code":"]}"}}`
+	want := events.OutputFailed{Slot: 1, Error: events.Error{Code: "]}"}}
+	for body, alone := range map[string]bool{
+		at + `"events":[` + last + `]}`:                            true,
+		at + `"events":[` + bad + `,` + last + `]}`:                true,
+		at + `"events":[` + bad + `, ` + last + ` ]}`:              true,
+		at + `"events":[` + bad + `,` + last + `]} `:               false,
+		at + `"events":[` + bad + `,` + last + `],"later":1}`:      false,
+		at + `"later":[1],"events":[` + bad + `,` + last + `]}`:    false,
+		at + `"events":[` + bad + `],"later":[` + last + `]}`:      false,
+		at + `"events":[` + bad + `,` + last + `],"later":[[]]}`:   false,
+		at + `"events":{"events":[` + bad + `,` + last + `]}}`:     false,
+		at + `"later":{"events":[` + last + `]},"events":[{}]}`:    false,
+		at + `"Events":[` + bad + `,` + last + `]}`:                false,
+		at + `"e":"\"events\":[","events":[` + last + `]}`:         true,
+		`[` + at + `"events":[` + bad + `,` + last + `]}` + `]`:    false,
+		`[[{"events":[` + last + `]}`:                              false,
+		at + `"events":[` + bad + `,` + last + `,` + bad + `]}`:    false,
+		at + `"events":[` + bad + `,"` + `{}` + `",` + last + `]}`: true,
+	} {
+		got, err := events.DecodeLast([]byte(body))
+		if alone && got != events.Event(want) || !alone && !errors.Is(err, events.ErrMalformed) {
+			t.Errorf("%s: %v, %v", body, got, err)
+		}
+	}
+	all := examples()
+	body, err := events.Encode(noon, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := events.DecodeLast(body); err != nil || !reflect.DeepEqual(got, all[len(all)-1]) {
+		t.Errorf("the last of all is %v, %v", got, err)
+	}
+}
+
 func TestDecodeRefusesWhatIsNoCommit(t *testing.T) {
 	const at = `{"at":"2026-07-01T12:00:00Z","events":`
 	for name, body := range map[string]string{
@@ -178,6 +215,9 @@ func TestDecodeRefusesWhatIsNoCommit(t *testing.T) {
 	} {
 		if _, _, err := events.Decode([]byte(body)); !errors.Is(err, events.ErrMalformed) {
 			t.Errorf("%s: %v, want ErrMalformed", name, err)
+		}
+		if last, err := events.DecodeLast([]byte(body)); !errors.Is(err, events.ErrMalformed) {
+			t.Errorf("%s: the last event is %v, %v, want ErrMalformed", name, last, err)
 		}
 	}
 	_, _, err := events.Decode([]byte(at + `[{"type":"` + strings.Repeat("x", 10_000) + `"}]}`))
@@ -222,7 +262,8 @@ func TestNowIsWhatACommitCanHold(t *testing.T) {
 	}
 }
 
-// FuzzDecode: whatever is decoded can be stored again, and means the same then.
+// FuzzDecode: whatever is decoded can be stored again, and means the same then. Its
+// last event is the same when it is read alone.
 func FuzzDecode(f *testing.F) {
 	for _, e := range examples() {
 		body, err := events.Encode(noon, []events.Event{e})
@@ -239,6 +280,9 @@ func FuzzDecode(f *testing.F) {
 				t.Fatalf("%v", err)
 			}
 			return
+		}
+		if last, err := events.DecodeLast(body); err != nil || !reflect.DeepEqual(last, evs[len(evs)-1]) {
+			t.Fatalf("%s\nends with\n%v, %v", body, last, err)
 		}
 		once, err := events.Encode(at, evs)
 		if err != nil {

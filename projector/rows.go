@@ -54,11 +54,11 @@ func orNil(m json.RawMessage) json.RawMessage {
 // that would stop the catalog: the commit may have been written by anybody who
 // can write to the stream, or by a later version.
 func entryOf(e stream.Entry) (catalog.Entry, error) {
-	c, err := e.Decode()
+	last, err := e.Last()
 	if err != nil {
 		return catalog.Entry{}, err
 	}
-	done, ok := c.Events[len(c.Events)-1].(events.Completed)
+	done, ok := last.(events.Completed)
 	g := done.Generation
 	switch {
 	case !ok:

@@ -62,6 +62,19 @@ func (e Entry) Decode() (events.Commit, error) {
 	return c, nil
 }
 
+// Last reads the last event of the commit and, if it can, no other: see
+// events.DecodeLast. The error wraps events.ErrMalformed.
+func (e Entry) Last() (events.Event, error) {
+	if e.ID == "" {
+		return nil, fmt.Errorf("decode commit at %d: %w: subject %q", e.Sequence, events.ErrMalformed, e.Subject)
+	}
+	last, err := events.DecodeLast(e.Body)
+	if err != nil {
+		return nil, fmt.Errorf("decode commit at %d: %w", e.Sequence, err)
+	}
+	return last, nil
+}
+
 // Chain is the digest of a commit: over the digest before it, the ID, the
 // version and the body, so that a missing, altered or misplaced commit shows.
 func Chain(before string, id events.ID, version uint64, body []byte) string {
