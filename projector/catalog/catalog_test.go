@@ -101,6 +101,29 @@ func TestRowsComeBackAsInserted(t *testing.T) {
 	}
 }
 
+// What Insert remembers of the file holds only while nobody else writes to it.
+func TestAnotherWriterIsNoticed(t *testing.T) {
+	c := create(t)
+	insert(t, c, entry(1, 2, "m", nil))
+	other, err := catalog.Open(t.Context(), c.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	insert(t, other, entry(2, 0, "m", nil), entry(3, 3, "m", nil))
+	if added := insert(t, c, entry(2, 0, "m", nil), entry(3, 3, "m", nil), entry(4, 1, "m", nil)); added != 1 {
+		t.Errorf("added %d, want the one that nobody had", added)
+	}
+	whole := create(t)
+	insert(t, whole, entry(1, 2, "m", nil), entry(2, 0, "m", nil), entry(3, 3, "m", nil), entry(4, 1, "m", nil))
+	if got, want := dump(t, c), dump(t, whole); got != want {
+		t.Errorf("two writers make\n%s\none makes\n%s", got, want)
+	}
+	if p, err := c.Position(t.Context()); err != nil || p != upto(40) {
+		t.Errorf("position is %+v, %v", p, err)
+	}
+}
+
 func TestReplayChangesNothing(t *testing.T) {
 	c := create(t)
 	var entries []catalog.Entry

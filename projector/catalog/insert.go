@@ -25,7 +25,7 @@ const (
 	insertLabel      = "insert into generation_labels (key, value, created_at, generation_id) values (?, ?, ?, ?)"
 	insertArtLabel   = "insert into artifact_labels (key, value, created_at, artifact_id) values (?, ?, ?, ?)"
 	updateCounters   = "update counters set generations = ?, failed = ?, artifacts = ?, cost = ?"
-	updatePosition   = "update position set sequence = ?, digest = ?"
+	updatePosition   = "update position set sequence = ?, digest = ? where fingerprint = ? and sequence = ?"
 )
 
 // Insert adds entries, in the order of their sequences, and moves the position to
@@ -39,7 +39,10 @@ func (c *Catalog) Insert(ctx context.Context, entries []Entry, upto Position) (a
 		return 0, fmt.Errorf("insert into catalog: %w", damaged(err))
 	}
 	defer tx.Rollback()
-	if added, err = insert(ctx, tx, entries, upto); err != nil {
+	before := c.totals
+	c.totals = nil // until it is known what the file says now
+	after, added, err := insert(ctx, tx, before, entries, upto)
+	if err != nil {
 		return 0, fmt.Errorf("insert into catalog: %w", damaged(err))
 	}
 	if err := fault.Hit("project.commit"); err != nil {
@@ -48,24 +51,49 @@ func (c *Catalog) Insert(ctx context.Context, entries []Entry, upto Position) (a
 	if err := tx.Commit(); err != nil {
 		return 0, fmt.Errorf("insert into catalog: %w", damaged(err))
 	}
+	c.totals = after
 	return added, nil
 }
 
-func insert(ctx context.Context, tx *sql.Tx, entries []Entry, upto Position) (added int, err error) {
-	r := Reader{tx}
+// totals are what the file says of itself.
+type totals struct {
+	at     Position
+	counts Counts
+}
+
+func readTotals(ctx context.Context, r Reader) (*totals, error) {
 	at, err := r.Position(ctx)
 	if err != nil {
-		return 0, err
-	}
-	if at.Fingerprint != upto.Fingerprint {
-		return 0, fmt.Errorf("this build is of stream %s, not of %s", at.Fingerprint, upto.Fingerprint)
-	}
-	if upto.Sequence <= at.Sequence {
-		return 0, nil
+		return nil, err
 	}
 	counts, err := r.Counts(ctx)
+	return &totals{at, counts}, err
+}
+
+// insert returns what the file says after it. before is what it says, nil if that
+// is to be read: that it still does is seen from the position.
+func insert(ctx context.Context, tx *sql.Tx, before *totals, entries []Entry, upto Position) (after *totals, added int, err error) {
+	if before == nil {
+		if before, err = readTotals(ctx, Reader{tx}); err != nil {
+			return nil, 0, err
+		}
+	}
+	at, counts := before.at, before.counts
+	if at.Fingerprint != upto.Fingerprint {
+		return nil, 0, fmt.Errorf("this build is of stream %s, not of %s", at.Fingerprint, upto.Fingerprint)
+	}
+	if upto.Sequence <= at.Sequence {
+		return before, 0, nil
+	}
+	moved, err := tx.ExecContext(ctx, updatePosition, int64(upto.Sequence), upto.Digest, at.Fingerprint, int64(at.Sequence))
 	if err != nil {
-		return 0, err
+		return nil, 0, err
+	}
+	switch n, err := moved.RowsAffected(); {
+	case err != nil:
+		return nil, 0, err
+	case n == 0: // before is not what the file says
+		return insert(ctx, tx, nil, entries, upto)
 	}
 	for _, e := range entries {
 		if e.Sequence <= at.Sequence {
@@ -73,7 +101,7 @@ func insert(ctx context.Context, tx *sql.Tx, entries []Entry, upto Position) (ad
 		}
 		isNew, err := e.insert(ctx, tx)
 		if err != nil {
-			return 0, fmt.Errorf("generation=%s: %w", e.Generation.ID, err)
+			return nil, 0, fmt.Errorf("generation=%s: %w", e.Generation.ID, err)
 		}
 		if isNew {
 			counts.add(e)
@@ -81,12 +109,9 @@ func insert(ctx context.Context, tx *sql.Tx, entries []Entry, upto Position) (ad
 		}
 	}
 	if added > 0 {
-		if _, err := tx.ExecContext(ctx, updateCounters, counts.Generations, counts.Failed, counts.Artifacts, counts.Cost); err != nil {
-			return 0, err
-		}
+		_, err = tx.ExecContext(ctx, updateCounters, counts.Generations, counts.Failed, counts.Artifacts, counts.Cost)
 	}
-	_, err = tx.ExecContext(ctx, updatePosition, int64(upto.Sequence), upto.Digest)
-	return added, err
+	return &totals{upto, counts}, added, err
 }
 
 func (e Entry) insert(ctx context.Context, tx *sql.Tx) (isNew bool, err error) {
