@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -51,6 +52,15 @@ type list struct {
 	args  []any
 	limit int
 	hash  [8]byte
+	walks bool // past rows that it does not return, and nobody knows how many
+}
+
+// within is the context of the query.
+func (l *list) within(ctx context.Context) context.Context {
+	if l.walks {
+		return ctx
+	}
+	return brief(ctx)
 }
 
 // where adds a condition.
@@ -110,6 +120,7 @@ func (f GenerationFilter) list() (*list, error) {
 	default:
 		l.sql.WriteString("generations g indexed by generations_newest")
 	}
+	l.walks = f.Failed != nil && !failed || f.Label.Key != "" && (f.Model != "" || failed)
 	if f.Model != "" {
 		l.where("g.model = ?", f.Model)
 	}
@@ -148,6 +159,7 @@ func (f ArtifactFilter) list() (*list, error) {
 	default:
 		l.sql.WriteString("artifacts a indexed by artifacts_newest")
 	}
+	l.walks = f.Label.Key != "" && f.Model != "" && f.Generation == ""
 	if f.Model != "" {
 		l.where("a.model = ?", f.Model)
 	}

@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -204,5 +205,29 @@ func TestBadFilterIsRefused(t *testing.T) {
 	page, err := c.Artifacts(t.Context(), catalog.ArtifactFilter{})
 	if err != nil || len(page.Artifacts) != catalog.DefaultLimit {
 		t.Errorf("a page without a limit has %d, %v", len(page.Artifacts), err)
+	}
+}
+
+// A query that passes over rows may do so for long, and ends with its reader.
+func TestOnlyWalksEndWithTheirReader(t *testing.T) {
+	c, _ := library(t)
+	yes, no := true, false
+	user := catalog.Label{Key: "user", Value: "1"}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for f, walks := range map[catalog.GenerationFilter]bool{
+		{}: false, {Model: "m"}: false, {Failed: &yes}: false, {Model: "m", Failed: &yes}: false, {Label: user}: false,
+		{Failed: &no}: true, {Model: "m", Failed: &no}: true, {Label: user, Failed: &yes}: true, {Label: user, Model: "m"}: true,
+	} {
+		if _, err := c.Generations(gone, f); errors.Is(err, context.Canceled) != walks {
+			t.Errorf("%+v: %v, walks: %t", f, err, walks)
+		}
+	}
+	for f, walks := range map[catalog.ArtifactFilter]bool{
+		{}: false, {Model: "m"}: false, {Label: user}: false, {Generation: generationID(1), Label: user, Model: "m"}: false, {Label: user, Model: "m"}: true,
+	} {
+		if _, err := c.Artifacts(gone, f); errors.Is(err, context.Canceled) != walks {
+			t.Errorf("%+v: %v, walks: %t", f, err, walks)
+		}
 	}
 }

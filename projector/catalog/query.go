@@ -51,7 +51,7 @@ func (r Reader) Generations(ctx context.Context, f GenerationFilter) (Generation
 	if err != nil {
 		return GenerationPage{}, fmt.Errorf("list generations: %w", err)
 	}
-	rows, err := collect(ctx, r.q, newGenerationScan().row, l.sql.String(), l.args...)
+	rows, err := collect(l.within(ctx), r.q, newGenerationScan().row, l.sql.String(), l.args...)
 	if err != nil {
 		return GenerationPage{}, fmt.Errorf("list generations: %w", err)
 	}
@@ -69,7 +69,7 @@ func (r Reader) Artifacts(ctx context.Context, f ArtifactFilter) (ArtifactPage, 
 	if err != nil {
 		return ArtifactPage{}, fmt.Errorf("list artifacts: %w", err)
 	}
-	rows, err := collect(ctx, r.q, newArtifactScan().row, l.sql.String(), l.args...)
+	rows, err := collect(l.within(ctx), r.q, newArtifactScan().row, l.sql.String(), l.args...)
 	if err != nil {
 		return ArtifactPage{}, fmt.Errorf("list artifacts: %w", err)
 	}
@@ -83,7 +83,7 @@ func (r Reader) Artifacts(ctx context.Context, f ArtifactFilter) (ArtifactPage, 
 
 // Generation is one row by its ID. The error wraps ErrNotFound.
 func (r Reader) Generation(ctx context.Context, id events.ID) (Generation, error) {
-	g, err := newGenerationScan().row(r.q.QueryRowContext(ctx, selectGeneration, string(id)))
+	g, err := newGenerationScan().row(r.q.QueryRowContext(brief(ctx), selectGeneration, string(id)))
 	if err != nil {
 		return Generation{}, fmt.Errorf("read generation=%s: %w", id, absent(err))
 	}
@@ -94,7 +94,7 @@ func (r Reader) Generation(ctx context.Context, id events.ID) (Generation, error
 // has no row. It is the row's number, which costs nothing to keep, and which VACUUM
 // may change: whoever reads the log there has to see whether it is that commit.
 func (r Reader) Completed(ctx context.Context, id events.ID) (sequence uint64, err error) {
-	err = r.q.QueryRowContext(ctx, selectCompleted, string(id)).Scan(&sequence)
+	err = r.q.QueryRowContext(brief(ctx), selectCompleted, string(id)).Scan(&sequence)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("read sequence of generation=%s: %w", id, damaged(err))
 	}
@@ -103,7 +103,7 @@ func (r Reader) Completed(ctx context.Context, id events.ID) (sequence uint64, e
 
 // Artifact is one row by its ID. The error wraps ErrNotFound.
 func (r Reader) Artifact(ctx context.Context, id string) (Artifact, error) {
-	a, err := newArtifactScan().row(r.q.QueryRowContext(ctx, selectArtifact, id))
+	a, err := newArtifactScan().row(r.q.QueryRowContext(brief(ctx), selectArtifact, id))
 	if err != nil {
 		return Artifact{}, fmt.Errorf("read artifact %s: %w", events.Cut(id, 64), absent(err))
 	}
@@ -121,7 +121,7 @@ func (r Reader) Changes(ctx context.Context, after uint64, limit int) ([]Change,
 	if limit < 1 || limit > MaxLimit {
 		return nil, fmt.Errorf("list changes: limit: want 1 to %d: %w", MaxLimit, ErrFilter)
 	}
-	changes, err := collect(ctx, r.q, func(s scanner) (c Change, err error) {
+	changes, err := collect(brief(ctx), r.q, func(s scanner) (c Change, err error) {
 		err = s.Scan(&c.Sequence, &c.ID)
 		return c, err
 	}, selectChanges, int64(min(after, math.MaxInt64)), limit)
@@ -133,7 +133,7 @@ func (r Reader) Changes(ctx context.Context, after uint64, limit int) ([]Change,
 
 // LastEntry is the sequence of the newest change, 0 if there is none.
 func (r Reader) LastEntry(ctx context.Context) (sequence uint64, err error) {
-	if err := r.q.QueryRowContext(ctx, selectLastEntry).Scan(&sequence); err != nil {
+	if err := r.q.QueryRowContext(brief(ctx), selectLastEntry).Scan(&sequence); err != nil {
 		return 0, fmt.Errorf("read last entry: %w", err)
 	}
 	return sequence, nil
@@ -141,7 +141,7 @@ func (r Reader) LastEntry(ctx context.Context) (sequence uint64, err error) {
 
 // Counts are the totals.
 func (r Reader) Counts(ctx context.Context) (c Counts, err error) {
-	err = r.q.QueryRowContext(ctx, selectCounts).Scan(&c.Generations, &c.Failed, &c.Artifacts, &c.Cost)
+	err = r.q.QueryRowContext(brief(ctx), selectCounts).Scan(&c.Generations, &c.Failed, &c.Artifacts, &c.Cost)
 	if err != nil {
 		return Counts{}, fmt.Errorf("read counts: %w", err)
 	}
@@ -151,7 +151,7 @@ func (r Reader) Counts(ctx context.Context) (c Counts, err error) {
 // Position is how far this build is known to have read. The projector may have
 // read further, over commits that complete nothing.
 func (r Reader) Position(ctx context.Context) (p Position, err error) {
-	err = r.q.QueryRowContext(ctx, selectPosition).Scan(&p.Fingerprint, &p.Sequence, &p.Digest)
+	err = r.q.QueryRowContext(brief(ctx), selectPosition).Scan(&p.Fingerprint, &p.Sequence, &p.Digest)
 	if err != nil {
 		return Position{}, fmt.Errorf("read position: %w", err)
 	}
@@ -203,6 +203,11 @@ func collect[T any](ctx context.Context, q querier, scan func(scanner) (T, error
 	}
 	return all, damaged(rows.Err())
 }
+
+// brief is ctx for a query that reads hardly more than it returns, one row or a page:
+// it is over before anybody could end it, and watching whether somebody wants to
+// takes a fifth of its time.
+func brief(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
 
 func absent(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
