@@ -22,8 +22,8 @@ import (
 )
 
 // stored reads single messages out of the log's block files. The server would read
-// and index a raw block, 8 MB, for a message in the middle of a large log, which
-// is three hundred times the work (docs/decisions/011). Only blocks that the server has
+// and index a raw block, 8 MB, for a message in the middle of a large log: at a million
+// generations it then answered 26 of them a second (docs/decisions/011). Only blocks that the server has
 // finished are read; they never change, since nothing is ever deleted from the log.
 //
 // Whatever is not as expected (the newest block, a file that is not there, another

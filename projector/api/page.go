@@ -222,7 +222,7 @@ func (a *api) asset(w http.ResponseWriter, r *http.Request) {
 type shownOutput struct {
 	Artifact *events.ArtifactView
 	Alt      string
-	Quiet    bool // it stands in a link
+	Quiet    bool // it is one of many in the gallery, and stands in a link
 }
 
 func tileOf(v events.View, o events.OutputView) shownOutput {

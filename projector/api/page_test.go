@@ -75,6 +75,9 @@ func TestPageShowsWhatThereIs(t *testing.T) {
 			t.Errorf("no %q in %s", want, one.body)
 		}
 	}
+	if strings.Contains(one.body, `loading="lazy"`) {
+		t.Error("the pictures that the page is about are not loaded with it")
+	}
 	for _, body := range []string{a.body, one.body} {
 		if strings.Contains(body, "<script>") || strings.Contains(body, `" onerror`) || strings.Contains(body, " style=") {
 			t.Errorf("what the policy forbids is in %s", body)
