@@ -87,6 +87,13 @@ type Orchestrator struct {
 
 // New prepares an orchestrator. It panics if cfg lacks what must be set.
 func New(cfg Config) *Orchestrator {
+	o := assemble(cfg)
+	o.Metrics = newMetrics(o)
+	return o
+}
+
+// assemble is New without the metrics, which cost more than all else.
+func assemble(cfg Config) *Orchestrator {
 	if cfg.Log == nil || len(cfg.Providers) == 0 {
 		panic("orchestrator: Config without Log or Providers")
 	}
@@ -116,7 +123,6 @@ func New(cfg Config) *Orchestrator {
 	for _, p := range cfg.Providers {
 		o.lanes[p.Name] = newLane(p.Name, p.Provider, p.Limits)
 	}
-	o.Metrics = newMetrics(o)
 	return o
 }
 

@@ -21,7 +21,8 @@ type loop struct {
 	count int // of happenings planned; it orders those of the same time
 	turns int // of happenings so far
 
-	current *thread // nil: a happening of the world, which must not wait
+	current *thread   // nil: a happening of the world, which must not wait
+	awake   time.Time // until then there is something to do, whatever happens
 	idle    []*thread
 	graves  []*thread
 
@@ -39,6 +40,7 @@ type happening struct {
 	do    func()
 	wakes *thread // or the thread that goes on
 	wait  int     // and with which of its waits
+	looks bool    // or the process looks whether something is due
 }
 
 // thread is one thread of control of a process.
@@ -88,13 +90,18 @@ func (l *loop) step(end time.Time) bool {
 		return true
 	}
 	l.turns++
+	if h.looks && h.at.Before(l.awake) && h.in.looks.After(h.at) && h.in.turns.After(h.at) {
+		return true // there was an earlier look, since which it waits for something later
+	}
 	if h.at.After(l.now) {
 		time.Sleep(h.at.Sub(l.now))
 		l.now = h.at
 	}
-	if h.wakes != nil {
+	switch {
+	case h.looks: // they do, whatever happened
+	case h.wakes != nil:
 		l.resume(h.wakes)
-	} else {
+	default:
 		h.do()
 	}
 	l.bury()

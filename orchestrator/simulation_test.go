@@ -31,6 +31,7 @@ type rig struct {
 	provider presentProvider
 	handler  *webhook.Handler
 	idle     []*thread
+	metrics  *Metrics // of all orchestrators, which nobody reads
 	hits     [kinds]int
 	events   map[string]int
 }
@@ -83,7 +84,7 @@ func TestSimulation(t *testing.T) {
 	case seeds == 0:
 		seeds, patience = usualSeeds, usualTime
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(200)) // little is live, and much is made
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // little is live, and much is made
 	started := time.Now()
 	var hits [kinds]int
 	kindsOf := map[string]int{}
@@ -207,5 +208,10 @@ func (r *rig) orchestrator(alone, webhooks bool) *Orchestrator {
 	if webhooks {
 		cfg.Webhook = func(name string, id events.ID) string { return simKeys.URL("http://hooks.test", name, id) }
 	}
-	return New(cfg)
+	o := assemble(cfg)
+	if r.metrics == nil {
+		r.metrics = newMetrics(o)
+	}
+	o.Metrics = r.metrics
+	return o
 }

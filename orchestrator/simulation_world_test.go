@@ -255,8 +255,13 @@ func (s *simulation) happen() {
 			s.problem("it does not come to rest: %d happenings by +%s", s.turns, s.now.Sub(s.start))
 			return
 		}
+		busy := s.open > 0 || s.requester.asking > 0 || s.projector.lag() > 0 || !s.allReady()
+		s.awake = s.calm
+		if busy {
+			s.awake = end
+		}
 		switch {
-		case s.open > 0 || s.requester.asking > 0 || s.now.Before(s.calm) || s.projector.lag() > 0 || !s.allReady():
+		case busy || s.now.Before(s.calm):
 			rest = time.Time{}
 			if s.turns%64 == 0 && s.now.Sub(s.last()) > 5*time.Minute {
 				return // the judge says who is late
@@ -325,11 +330,9 @@ func (s *simulation) pump(p *process) {
 // pass has p looked at again after a while.
 func (s *simulation) pass(p *process, wait time.Duration) {
 	if wait < time.Hour {
-		s.after(wait, p, nothing)
+		s.push(happening{at: s.now.Add(wait), in: p, life: p.life, looks: true})
 	}
 }
-
-func nothing() {}
 
 func kicked(c chan struct{}) bool {
 	select {
