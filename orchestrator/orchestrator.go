@@ -229,8 +229,7 @@ func (o *Orchestrator) consume(ctx context.Context) error {
 	return o.cfg.Log.Consume(ctx, "orchestrator", o.take)
 }
 
-// see leaves a commit in its entry's mailbox. It returns nil if nothing is to be
-// done about it.
+// see leaves a commit in its entry's mailbox; nil if nothing is to be done about it.
 func (o *Orchestrator) see(se stream.Entry) *entry {
 	if se.ID == "" {
 		return nil // no generation of ours; verify reports the subject
@@ -254,8 +253,7 @@ func (o *Orchestrator) see(se stream.Entry) *entry {
 	return e
 }
 
-// park keeps a commit that cannot be read apart, for a person. Other generations
-// go on.
+// park keeps a commit that cannot be read apart, for a person. Others go on.
 func (o *Orchestrator) park(se stream.Entry, cause error) {
 	o.log.Error("commit parked", "generation", se.ID, "sequence", se.Sequence, "error", cause)
 	if _, err := o.cfg.Log.Park(o.background, "commit", stream.Name, se.Sequence, cause.Error(), se.Body); err != nil {
@@ -376,8 +374,7 @@ func (o *Orchestrator) Recovered() bool { return o.ready.Load() }
 // OpenCount is how many generations are open, as far as this process knows.
 func (o *Orchestrator) OpenCount() int { return o.table.len() }
 
-// Open is the newest open generations, at most 200, oldest of them first, as far
-// as this process knows.
+// Open is the newest 200 open generations that this process knows, oldest first.
 func (o *Orchestrator) Open() []events.View {
 	var open []events.Generation
 	var newest uint64
