@@ -171,6 +171,22 @@ func TestCommandRepeatsARun(t *testing.T) {
 	}
 }
 
+func TestEachLineOfTheTableHasAsManyCells(t *testing.T) {
+	table := proof.Table([]proof.Sum{
+		{Kind: proof.Kind{Name: "seeds", Run: "^TestSimulation$"}},
+		{Kind: proof.Kind{Name: "power", Run: "^TestPower(s|t)$"}},
+	})
+	lines := strings.Split(strings.TrimSpace(table), "\n")
+	if !strings.Contains(table, `(s\|t)`) {
+		t.Errorf("the bar within a command is not escaped:\n%s", table)
+	}
+	for _, line := range lines {
+		if bars := strings.Count(strings.ReplaceAll(line, `\|`, ""), "|"); bars != strings.Count(lines[1], "|") {
+			t.Errorf("%d bars in %s", bars, line)
+		}
+	}
+}
+
 func TestTargetsAreFoundInTheSource(t *testing.T) {
 	kinds, err := proof.Kinds(os.DirFS("../../.."))
 	if err != nil {

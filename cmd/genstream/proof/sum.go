@@ -88,8 +88,10 @@ func Table(sums []Sum) string {
 	b.WriteString("| kind | what is counted | at this core | goal | before | violations at this core | before | time | repeats it |\n")
 	b.WriteString("|---|---|--:|--:|--:|--:|--:|--:|---|\n")
 	for _, s := range sums {
+		// A bar ends a cell, between backticks too (GitHub Flavored Markdown, 4.10).
+		repeat := strings.ReplaceAll(s.Command(0, s.Goal, 0), "|", `\|`)
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %d | %d | %s | `%s` |\n",
-			s.Name, s.Says, Number(s.Here), Number(s.Goal), Number(s.Before), s.Violations, s.Earlier, took(s.Seconds), s.Command(0, s.Goal, 0))
+			s.Name, s.Says, Number(s.Here), Number(s.Goal), Number(s.Before), s.Violations, s.Earlier, took(s.Seconds), repeat)
 	}
 	return b.String()
 }
