@@ -35,7 +35,7 @@ func (p *prover) fuzz(ctx context.Context, s proof.Step, program string) (r ran)
 	c := exec.Command(program, "-test.run", "^$", "-test.fuzz", "^"+t.Name+"$", "-test.fuzztime", s.For.String(), "-test.fuzzminimizetime", "1s",
 		"-test.parallel", "1", "-test.fuzzcachedir", corpus, "-test.timeout", "0")
 	c.Dir = filepath.Join(p.top, filepath.FromSlash(t.Package))
-	c.Env = append(plainEnv(), "GOMAXPROCS=1")
+	c.Env = append(plainEnv(), s.Env(0, 0, 0)...)
 	h := &heard{name: s.Name, progress: p.progress, long: s.For}
 	err = h.run(ctx, c)
 	minutes, executions := fuzzed(h.fuzzed)

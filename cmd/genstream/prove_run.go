@@ -54,9 +54,6 @@ func (p *prover) run(ctx context.Context, s proof.Step) (r ran) {
 	c := exec.Command(program, "-test.run", s.Run, "-test.v", "-test.count", "1", "-test.timeout", "0")
 	c.Dir = list.Dir
 	c.Env = append(plainEnv(), s.Env(s.From, s.Cases, s.For)...)
-	if s.One {
-		c.Env = append(c.Env, "GOMAXPROCS=1")
-	}
 	h := &heard{name: s.Name, progress: p.progress, long: s.For}
 	began := time.Now()
 	err = h.run(ctx, c)

@@ -168,9 +168,12 @@ func (k Kind) Done(l Line) int64 {
 }
 
 // Env is what a run's environment has: the first case, how many there are to be at
-// most, and for how long. No limit of cases is 0, one of time too.
+// most, for how long, and on how many processors. No limit of cases is 0, one of time too.
 func (k Kind) Env(from, cases int64, long time.Duration) []string {
 	var env []string
+	if k.One {
+		env = append(env, "GOMAXPROCS=1")
+	}
 	switch {
 	case k.All != "":
 		env = append(env, k.Count+"="+k.All)

@@ -154,7 +154,7 @@ func TestCommandRepeatsARun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"seeds":   "GENSTREAM_SEEDS=70 GENSTREAM_FROM=30 GENSTREAM_FOR=1m30s go test -run '^TestSimulation$' -count 1 -timeout 0 -v ./orchestrator",
+		"seeds":   "GOMAXPROCS=1 GENSTREAM_SEEDS=70 GENSTREAM_FROM=30 GENSTREAM_FOR=1m30s go test -run '^TestSimulation$' -count 1 -timeout 0 -v ./orchestrator",
 		"mutants": "GENSTREAM_MUTANTS=all GENSTREAM_FROM=30 GENSTREAM_FOR=1m30s go test -run '^TestMutants$' -count 1 -timeout 0 -v ./orchestrator",
 		"cluster": "GENSTREAM_FROM=30 GENSTREAM_FOR=1m30s go test -tags cluster -run '^TestClusterScenarios$' -count 1 -timeout 0 -v ./cmd/genstream",
 	} {
