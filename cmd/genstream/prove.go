@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,16 +40,17 @@ the time, and appends a line for each run to docs/proof.jsonl. It goes on where 
 the case after the last one, and with the kind that is furthest from its goal. Ctrl-C lets the
 cases under way end, and counts them.
 
-It needs a checkout and Go, no Docker, and no network once Go has the modules. Power cuts and full disks need root, and
-are left out aloud without it. Simulation and fuzzing use one processor, the others all: two of these
-commands may run at a time, for different kinds, in one checkout or in several. What was tried counts
-only for the code that the kind's test rests on, comments apart: lines about another one are added up
-apart. Code that differs from the commit is tested all the same, and its line says dirty; it counts
-once the same code is committed.
+It needs a checkout and Go, no Docker, and no network once Go has the modules. Power cuts and full
+disks need root, and are left out aloud without it. Simulation and fuzzing use one processor, the
+others all: several of these commands may run at a time, for different kinds or fuzz targets, in one
+checkout or in several. What was tried counts only for the code that the kind's test rests on,
+comments apart: lines about another one are added up apart. Code that differs from the commit is
+tested all the same, and its line says dirty; it counts once the same code is committed.
 
 Exit code 1 means that something does not hold at this core, or that a test could not be run.`,
 		Example: `  genstream prove --for 40m
   genstream prove --for 5m --kind crashes,power
+  genstream prove --for 10m --target FuzzDecode
   genstream prove --list`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,6 +81,7 @@ Exit code 1 means that something does not hold at this core, or that a test coul
 	f := c.Flags()
 	f.DurationVar(&p.long, "for", 40*time.Minute, "how long, all kinds together, without the time to build them")
 	f.StringSliceVar(&p.only, "kind", nil, "only these kinds, also beyond their goals; --list names them")
+	f.StringVar(&p.target, "target", "", "only fuzz targets whose package and name match this regular expression, also beyond their goals")
 	f.StringVar(&p.into, "into", "", "file that the lines are appended to (default: "+proofName+" of the checkout)")
 	f.BoolVar(&list, "list", false, "run nothing: show what was tried so far")
 	return c
@@ -88,12 +91,14 @@ Exit code 1 means that something does not hold at this core, or that a test coul
 type prover struct {
 	long     time.Duration
 	only     []string
+	target   string // a regular expression; empty: all kinds
 	into     string // empty: proofName
 	progress io.Writer
 
 	top    string // of the checkout
 	commit string
 	kinds  []proof.Kind // all
+	wanted []proof.Kind // those to run
 }
 
 // open finds the checkout and looks at what it is.
@@ -104,8 +109,17 @@ func (p *prover) open() (err error) {
 	if p.kinds, err = proof.Kinds(os.DirFS(p.top)); err != nil {
 		return err
 	}
-	if _, err := proof.Named(p.kinds, p.only); err != nil {
+	if p.wanted, err = proof.Named(p.kinds, p.only); err != nil {
 		return err
+	}
+	if p.target != "" {
+		only, err := regexp.Compile(p.target)
+		if err != nil {
+			return fmt.Errorf("--target: %w", err)
+		}
+		if p.wanted = proof.Matching(p.wanted, only); len(p.wanted) == 0 {
+			return fmt.Errorf("--target %s: there is no fuzz target like that among the kinds that are to run", p.target)
+		}
 	}
 	p.commit = commitOf(p.top)
 	return nil
@@ -183,10 +197,6 @@ func (p *prover) prove(ctx context.Context) (broke bool, err error) {
 	if _, err := exec.LookPath("go"); err != nil {
 		return false, errors.New("prove builds the tests from source, and there is no go command: install Go (https://go.dev/dl), 1.26 or later")
 	}
-	wanted, err := proof.Named(p.kinds, p.only)
-	if err != nil {
-		return false, err
-	}
 	if commit, dirty := strings.CutSuffix(p.commit, "-dirty"); dirty {
 		fmt.Fprintf(p.progress, "the core differs from commit %s: what is proved counts for the code as it is now\n", commit)
 	}
@@ -198,7 +208,7 @@ func (p *prover) prove(ctx context.Context) (broke bool, err error) {
 		if err != nil {
 			return broke, err
 		}
-		todo := proof.Order(proof.Add(wanted, lines), len(p.only) > 0)
+		todo := proof.Order(proof.Add(p.wanted, lines), len(p.only) > 0 || p.target != "")
 		todo = slices.DeleteFunc(todo, func(s proof.Sum) bool { return out[s.Name] })
 		now := slices.DeleteFunc(slices.Clone(todo), func(s proof.Sum) bool { return round[s.Name] })
 		if len(now) == 0 {

@@ -222,4 +222,17 @@ func Named(all []Kind, names []string) ([]Kind, error) {
 	return chosen, nil
 }
 
+// Matching leaves of the fuzz targets those whose package and name match only, and
+// of the kinds those that have any then.
+func Matching(kinds []Kind, only *regexp.Regexp) []Kind {
+	var chosen []Kind
+	for _, k := range kinds {
+		k.Targets = slices.DeleteFunc(slices.Clone(k.Targets), func(t Target) bool { return !only.MatchString(t.String()) })
+		if k.Goal = each * int64(len(k.Targets)); k.Goal > 0 {
+			chosen = append(chosen, k)
+		}
+	}
+	return chosen
+}
+
 func sortedKeys(m map[string]int64) []string { return slices.Sorted(maps.Keys(m)) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -116,6 +117,30 @@ func TestMinutesOfOneTargetDoNotMakeUpForAnother(t *testing.T) {
 		if !ok || s.From != c.target || s.For != c.long || s.Cases != int64(c.long/time.Minute) {
 			t.Errorf("%v: target %d for %s, %d cases (%v)", c.minutes, s.From, s.For, s.Cases, ok)
 		}
+	}
+}
+
+// Provers with other targets each, at the same time, add to what all have had.
+func TestMatchingLeavesTargetsOfThatName(t *testing.T) {
+	for pattern, want := range map[string][]proof.Target{
+		"FuzzB$":    {fuzz.Targets[1]},
+		`^\./a `:    {fuzz.Targets[0]},
+		"Fuzz[AB]":  fuzz.Targets,
+		"FuzzOther": nil,
+	} {
+		got := proof.Matching([]proof.Kind{disk, fuzz}, regexp.MustCompile(pattern))
+		if want == nil {
+			if len(got) > 0 {
+				t.Errorf("%s: %+v", pattern, got)
+			}
+			continue
+		}
+		if len(got) != 1 || got[0].Name != proof.Fuzz || !slices.Equal(got[0].Targets, want) || got[0].Goal != 10*int64(len(want)) {
+			t.Errorf("%s: %+v", pattern, got)
+		}
+	}
+	if len(fuzz.Targets) != 2 {
+		t.Error("it took targets from the kind that it was given")
 	}
 }
 
